@@ -1,0 +1,1 @@
+"""Joins WHEN (scheduler), HOW (executor) and WHERE (this process, later a cluster)."""

@@ -1,0 +1,238 @@
+"""The fast tiers of the run loop: what pure inline nodes cost. Same semantics as firing them one by one.
+
+static: every node of a frame is fast, so its topological order is replayed and nothing is counted.
+spin:   dataflow over the fast nodes of one frame: counters, a LIFO stack, a quota.
+Whatever is not needed per node happens per *lease* (64 to 1,024 nodes, aimed under a millisecond): cancellation,
+deadline, node budget, clock, settling of values. benches/test_w1_w4.py is the bench that earned every plain loop here.
+"""
+
+from __future__ import annotations
+
+from itertools import islice
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from apxm.errors import ApxmError, BudgetError, DeadlineError, HandlerError, RunCancelled
+from apxm.scheduler.binding import OPENING
+from apxm.scheduler.run import RunState
+from apxm.scheduler.work_stealing import RESUME
+from apxm.values import SCALARS, settle
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from apxm.budget import Ledger
+    from apxm.scheduler.binding import Binding
+    from apxm.scheduler.dataflow import Frame
+    from apxm.scheduler.work_stealing import Worker
+
+LEASE_MIN, LEASE_MAX = 64, 1024
+LEASE_SHORT_S, LEASE_LONG_S = 0.001, 0.003  # grow below, shrink above
+SLICE_S = 0.003  # how long a run keeps a shared loop before others get their turn
+
+_scalars_only: Callable[[Any], bool] = SCALARS.issuperset
+
+
+class Tiers(RunState):
+    """A run that can fire pure inline nodes, in leases."""
+
+    def __init__(
+        self,
+        binding: Binding,
+        args: list[Any],
+        ledger: Ledger,
+        deadline: float,
+        *,
+        static: bool = True,
+        keep_going: bool = False,
+        max_frames: int = 100_000,
+        max_depth: int = 100,
+    ) -> None:
+        super().__init__(binding, args, keep_going=keep_going, max_frames=max_frames, max_depth=max_depth)
+        self.ledger, self.deadline = ledger, deadline
+        self.replay = static
+        self.credit = 0  # nodes that may still fire under this lease
+        self.leased = 0
+        self.quota = LEASE_MIN
+        self.lease_began = self.slice_began = monotonic()
+        self.shared_loop = False  # other runs want their turn
+        self.cancel_asked: RunCancelled | None = None
+
+    # ---- leases ----------------------------------------------------------------------------------------------------
+    def renew(self, worker: Worker) -> bool:
+        """Take a new lease. False when the run has to end: closing it has then begun."""
+        closing = self.root.closing
+        if closing is not None and not closing.soft:  # only cleanup runs now, and it is bounded by the grace period
+            self.credit = LEASE_MIN
+            return True
+        now = monotonic()
+        if self.cancel_asked is not None:
+            self.abort(worker, self.cancel_asked)
+            return False
+        if now > self.deadline:
+            self.abort(worker, DeadlineError("the deadline of the run passed"))
+            return False
+        took, self.lease_began = now - self.lease_began, now
+        if took < LEASE_SHORT_S:
+            self.quota = min(LEASE_MAX, self.quota * 2)
+        elif took > LEASE_LONG_S:
+            self.quota = max(1, self.quota // 2)
+        granted = self.ledger.lease_nodes(self.quota)
+        if not granted:
+            self.abort(worker, BudgetError("the node budget is spent", hint="raise Limits.nodes, or bound the loops"))
+            return False
+        self.credit = granted
+        return True
+
+    def settle_lease(self) -> None:
+        """Give back what the last lease did not use."""
+        if self.credit > 0:
+            self.ledger.return_nodes(self.credit)
+            self.credit = 0
+
+    def give_way(self) -> bool:
+        return self.shared_loop and monotonic() - self.slice_began > SLICE_S
+
+    # ---- tier 1: static --------------------------------------------------------------------------------------------
+    def run_static(self, worker: Worker, frame: Frame) -> bool:
+        binding, v, size = frame.binding, frame.v, frame.plan.size
+        first = frame.plan.parameters
+        pairs, put, rest = binding.pairs, v.append, None
+        while (start := len(v)) < size:
+            if self.credit <= 0:
+                if not self.renew(worker):
+                    return False
+                if self.shared_loop and self.give_way():
+                    worker.push(OPENING, frame, RESUME)
+                    return False
+            count = size - start
+            try:
+                if count <= self.credit and start == first:
+                    for run, get in pairs:
+                        put(run(*get(v)))
+                else:
+                    count = min(count, self.credit)
+                    if rest is None:
+                        rest = islice(pairs, start - first, None)
+                    for run, get in islice(rest, count):
+                        put(run(*get(v)))
+            except Exception as error:
+                self._leave_static(worker, frame, start, self.as_error(error))
+                return False
+            self.credit -= count
+            self.executed += count
+            frame.todo -= count
+            if not binding.trusted and not _scalars_only(map(type, v[start:] if start else v)):
+                refused = self._settle_from(frame, start)
+                if refused is not None:
+                    del v[refused[0] :]
+                    undone = start + count - refused[0]
+                    self.executed -= undone
+                    frame.todo += undone
+                    self._leave_static(worker, frame, refused[0], refused[1])
+                    return False
+        return True
+
+    def _settle_from(self, frame: Frame, start: int) -> tuple[int, ApxmError] | None:
+        """Make the results from `start` on safe; gives the first one that no token may carry."""
+        v, owns = frame.v, frame.binding.owns
+        for slot in range(max(start, frame.plan.parameters), len(v)):
+            value = v[slot]
+            if type(value) not in SCALARS and not owns[slot]:
+                try:
+                    v[slot] = settle(value)
+                except ApxmError as error:
+                    return slot, error
+        return None
+
+    def _leave_static(self, worker: Worker, frame: Frame, start: int, error: ApxmError) -> None:
+        """A node failed: go on in dataflow form with what the others can still do."""
+        slot = len(frame.v)
+        done = slot - start
+        self.executed += done
+        self.credit -= done + 1
+        frame.todo -= done
+        refused = self._settle_from(frame, start)
+        if refused is not None:  # an earlier node is at fault: its consumers only met what it gave
+            undone = slot - refused[0]
+            self.executed -= undone
+            frame.todo += undone
+            slot, error = refused
+            del frame.v[slot:]
+        ready = frame.dataflow()
+        ready.remove(slot)
+        self.enqueue(worker, frame, ready)
+        self.failed(worker, frame, slot, error)
+
+    # ---- tier 2: spin ----------------------------------------------------------------------------------------------
+    def batch(self, worker: Worker) -> None:
+        """Spend a lease on the newest batch of fast nodes."""
+        frame, ready = worker.batches[-1]
+        if not ready or frame.closing is not None or frame.gone:
+            worker.batches.pop()
+            return
+        if self.credit <= 0 and not self.renew(worker):
+            return
+        spend = self._spin_watched if self.watched else self._spin
+        self.credit -= spend(worker, frame, ready, self.credit)
+        if not frame.todo and not frame.gone:
+            if worker.batches and worker.batches[-1][1] is ready:
+                worker.batches.pop()
+            self._frame_over(worker, frame)
+
+    def _spin(self, worker: Worker, frame: Frame, ready: list[int], quota: int) -> int:
+        """Fire at most `quota` fast nodes of one frame, newest first. Gives how many."""
+        plan, binding = frame.plan, frame.binding
+        run, get, successors, owns = binding.run, plan.getters, plan.successors, binding.owns
+        v, left, fast = frame.v, frame.left, frame.fast
+        pop, push, scalars = ready.pop, ready.append, SCALARS
+        assert left is not None
+        count = slot = 0
+        try:
+            for count in range(quota):  # noqa: B007  (how many fired is wanted after the loop)
+                if not ready:
+                    break
+                slot = pop()
+                value = run[slot](*get[slot](v))
+                if type(value) not in scalars and not owns[slot]:
+                    value = settle(value)
+                v[slot] = value
+                for target in successors[slot]:
+                    missing = left[target] = left[target] - 1
+                    if not missing:
+                        if fast[target]:
+                            push(target)
+                        else:
+                            worker.push(binding.lanes[target], frame, target)
+            else:
+                count = quota
+        except Exception as error:
+            frame.todo -= count
+            self.executed += count
+            self.failed(worker, frame, slot, self.as_error(error))
+            return count + 1
+        frame.todo -= count
+        self.executed += count
+        return count
+
+    def _spin_watched(self, worker: Worker, frame: Frame, ready: list[int], quota: int) -> int:
+        """One fast node, with its events."""
+        slot = ready.pop()
+        self.note_started(frame, slot)
+        try:
+            value = frame.binding.run[slot](*frame.plan.getters[slot](frame.v))
+        except Exception as error:
+            self.failed(worker, frame, slot, self.as_error(error))
+            return 1
+        self.outcome(worker, frame, slot, value)
+        return 1
+
+    def note_started(self, frame: Frame, slot: int) -> None:
+        """A slot begins to run; called only when watched."""
+
+    def as_error(self, error: BaseException) -> ApxmError:
+        if isinstance(error, ApxmError):
+            return error
+        wrapped = HandlerError(f"{type(error).__name__}: {error}")
+        wrapped.__cause__ = error
+        return wrapped

@@ -1,0 +1,74 @@
+"""What a handler may give back: a plain value, or one of Route, Spawn, Wait, Fail. A handler never calls the scheduler."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from apxm.errors import ApxmError
+
+Step: TypeAlias = str | int  # a case label, an item index or an iteration: one element of a frame path
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """`value` goes out on the unlabelled edges and on those labelled `label`; every other edge is dead."""
+
+    label: str
+    value: Any
+
+
+@dataclass(slots=True)
+class Child:
+    """One child frame to open: `body` is a bound dag, `args` its parameters in order, `step` its place in the frame path."""
+
+    body: Any
+    args: list[Any]
+    step: Step
+
+
+@dataclass(slots=True)
+class ChildResult:
+    """How a child frame ended: its value, or the error that closed it."""
+
+    value: Any = None
+    error: ApxmError | None = None
+
+
+@dataclass(slots=True)
+class Spawn:
+    """Open child frames, at most `window` alive at once, and continue with `then` once all of them ended.
+
+    `then` gets the results in the order of `children` and returns a value or an outcome. With `isolate` the failure of
+    a child is one of those results; without it, it is the failure of this node. `cleanup` opens last when the node is
+    cancelled meanwhile; `shielded` children are not cancelled with the node.
+    """
+
+    children: Iterable[Child]
+    then: Callable[[list[ChildResult]], Outcome]
+    window: int = 1
+    isolate: bool = False
+    cleanup: Child | None = None
+    shielded: bool = False
+
+
+@dataclass(slots=True)
+class Wait:
+    """Park this activation, holding no worker, until `seconds` have passed; then continue with `then`."""
+
+    seconds: float
+    then: Callable[[], Outcome]
+
+
+@dataclass(frozen=True, slots=True)
+class Fail:
+    """The node failed."""
+
+    error: ApxmError
+
+
+Outcome: TypeAlias = Any | Route | Spawn | Wait | Fail
+OUTCOMES = frozenset((Route, Spawn, Wait, Fail))

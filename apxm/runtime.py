@@ -1,0 +1,298 @@
+"""Runtime: owns everything long-lived and wires it together. No semantics live here."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import secrets
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from time import monotonic
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+
+from apxm.aam.flows import FlowRegistry
+from apxm.budget import Ledger
+from apxm.capability.grants import Grants
+from apxm.capability.system import CapabilitySystem
+from apxm.config import RunOptions, RuntimeConfig
+from apxm.dag import ExecutionDag
+from apxm.engine.binding import Binder
+from apxm.engine.handle import RunHandle
+from apxm.engine.local import LocalRun
+from apxm.engine.loop import LoopThread
+from apxm.engine.parameters import arguments_of
+from apxm.engine.result import ExecutionResult
+from apxm.errors import ApxmError, InvalidError, RunCancelled
+from apxm.llm.registry import ModelRegistry
+from apxm.memory.system import MemorySystem
+from apxm.observability.events import RunEnded, RunStarted
+from apxm.values import check
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from apxm.artifact import Artifact
+    from apxm.graph.model import Graph, Program
+    from apxm.llm.base import LanguageModel
+    from apxm.observability.events import Event
+    from apxm.scheduler.binding import Binding
+
+Executable: TypeAlias = "ExecutionDag | Artifact | Graph | Program"
+F = TypeVar("F", bound=Callable[..., Any])
+
+_DEFAULT = RunOptions()
+BINDINGS_MAX = 256  # bound dags kept for the next run
+
+
+class Runtime:
+    """Runs programs. One per process is enough; runs at once, from threads and from tasks, share nothing of a run.
+
+    A sync and an async context manager; `close` may be called more than once.
+    """
+
+    def __init__(self, config: RuntimeConfig | None = None, *, model: LanguageModel | None = None) -> None:
+        self.config = config or RuntimeConfig()
+        self.models = ModelRegistry()
+        if model is not None:
+            self.models.register(model.name, model, default=True)
+        self.memory = MemorySystem(self.config.memory_config)
+        self._capabilities = CapabilitySystem()
+        self._flows = FlowRegistry()
+        self._loop = LoopThread()
+        self._bindings: OrderedDict[Any, Binding] = OrderedDict()
+        self._programs: OrderedDict[int, tuple[Any, ExecutionDag]] = OrderedDict()
+        self._grants: dict[tuple[str, ...], Grants] = {}
+        self._live: set[LocalRun] = set()
+        self._prefix = secrets.token_hex(6)
+        self._numbers = itertools.count(1)
+        self._closed = False
+        self.static_tier = True  # benches turn it off to measure the tier below
+
+    # ---- what it owns ----------------------------------------------------------------------------------------------
+    def capability_system(self) -> CapabilitySystem:
+        """The registry of tools and APIs."""
+        return self._capabilities
+
+    def flow_registry(self) -> FlowRegistry:
+        """The registry of agents and their flows, for FLOW_CALL across artifacts."""
+        return self._flows
+
+    def capability(self, name: str | None = None, **record: Any) -> Callable[[F], F]:
+        """Decorator: register a typed function; `record` are the fields of CapabilityRecord."""
+        return self._capabilities.capability(name, **record)
+
+    # ---- runs ------------------------------------------------------------------------------------------------------
+    def execute(
+        self,
+        dag: Executable,
+        parameters: Mapping[str, Any] | None = None,
+        /,
+        *,
+        run: RunOptions | None = None,
+        **named: Any,
+    ) -> ExecutionResult:
+        """Run to the end and give the result; flow parameters by name.
+
+        Raises the one ApxmError that ended the run, with what was finished before in its `result`.
+        """
+        if asyncio._get_running_loop() is not None:
+            raise InvalidError("execute was called inside a running event loop", hint="use `await runtime.execute_async(...)`")
+        state, trace = self._open(dag, parameters, named, run or _DEFAULT)
+        try:
+            if not state.drive_inline():
+                self._wait(state)
+        except BaseException:
+            self._drop(state)
+            raise
+        return self._close_run(state, trace)
+
+    async def execute_async(
+        self,
+        dag: Executable,
+        parameters: Mapping[str, Any] | None = None,
+        /,
+        *,
+        run: RunOptions | None = None,
+        **named: Any,
+    ) -> ExecutionResult:
+        """The awaitable form of `execute`. Cancelling the awaiting task cancels the run."""
+        state, trace = self._open(dag, parameters, named, run or _DEFAULT)
+        state.shared_loop = True
+        try:
+            if not state.drive_inline():
+                await self._wait_async(state)
+        except BaseException:
+            self._drop(state)
+            raise
+        return self._close_run(state, trace)
+
+    def start(
+        self,
+        dag: Executable,
+        parameters: Mapping[str, Any] | None = None,
+        /,
+        *,
+        run: RunOptions | None = None,
+        **named: Any,
+    ) -> RunHandle:
+        """Start a run and come back at once with its handle: events, cancel, result."""
+        state, trace = self._open(dag, parameters, named, run or _DEFAULT, watched=True)
+        handle = RunHandle(state)
+
+        async def whole() -> ExecutionResult:
+            self._announce(state)
+            await state.drive()
+            return self._close_run(state, trace)
+
+        handle.attach(self._loop.submit(whole()))
+        return handle
+
+    def _wait(self, state: LocalRun) -> None:
+        future = self._loop.submit(state.drive())
+        try:
+            future.result()
+        except KeyboardInterrupt:
+            state.ask_cancel(RunCancelled("interrupted"))
+            try:
+                future.result(self.config.scheduler_config.grace_ms / 1e3 + 1)
+            finally:
+                raise
+
+    async def _wait_async(self, state: LocalRun) -> None:
+        future = self._loop.submit(state.drive())
+        waiter = asyncio.wrap_future(future)
+        try:
+            await asyncio.shield(waiter)
+        except asyncio.CancelledError:
+            if not future.done():
+                state.ask_cancel(RunCancelled("the awaiting task was cancelled"))
+                await asyncio.wait([waiter], timeout=self.config.scheduler_config.grace_ms / 1e3 + 1)
+            raise
+
+    # ---- a run opens -----------------------------------------------------------------------------------------------
+    def _open(
+        self,
+        dag: Executable,
+        parameters: Mapping[str, Any] | None,
+        named: Mapping[str, Any],
+        options: RunOptions,
+        watched: bool = False,
+    ) -> tuple[LocalRun, list[Event] | None]:
+        if self._closed:
+            raise InvalidError("this runtime is closed", hint="make a new Runtime")
+        if type(dag) is not ExecutionDag:
+            dag = self._dag_of(dag)
+        binding = self._binding_of(dag, options)
+        state = LocalRun(
+            binding,
+            arguments_of(dag, parameters, named) if dag.parameters or parameters or named else [],
+            run_id=options.run_id or f"{self._prefix}-{next(self._numbers)}",
+            config=self.config.scheduler_config,
+            options=options,
+            ledger=Ledger(options.budget),
+            models=self.models,
+            capabilities=self._capabilities,
+            memories=self.memory,
+            static=self.static_tier,
+        )
+        self._live.add(state)
+        trace: list[Event] | None = None
+        if options.trace:
+            trace = []
+            state.watch(trace.append)
+            if not watched:
+                self._announce(state)
+        return state, trace
+
+    def _announce(self, state: LocalRun) -> None:
+        dag = state.root.plan.dag
+        state.publish(RunStarted(state.run_id, f"{dag.agent}.{dag.name}", dag.node_count))
+
+    def _dag_of(self, program: Any) -> ExecutionDag:
+        """Artifacts and graphs become dags; the last ones are remembered by identity."""
+        if hasattr(program, "into_dag"):
+            known = self._programs.get(id(program))
+            if known is not None and known[0] is program:
+                return known[1]
+            dag: ExecutionDag = program.into_dag()
+            self._programs[id(program)] = (program, dag)
+            if len(self._programs) > BINDINGS_MAX:
+                self._programs.popitem(last=False)
+            return dag
+        from apxm.compiler import compile
+
+        return compile(program).into_dag()
+
+    def _binding_of(self, dag: ExecutionDag, options: RunOptions) -> Binding:
+        grants = _NO_GRANTS
+        if options.grants:
+            wanted = tuple(options.grants)
+            grants = self._grants.get(wanted) or self._grants.setdefault(wanted, Grants.parse(wanted))
+        key = (dag, grants, self._capabilities.generation, self.models.generation, self._flows.generation)
+        binding = self._bindings.get(key)
+        if binding is None:
+            window = self.config.scheduler_config.max_parallelism
+            binding = Binder(self._capabilities, self.models, self._flows, grants, window).bind(dag)
+            self._bindings[key] = binding
+            while len(self._bindings) > BINDINGS_MAX:
+                self._bindings.popitem(last=False)
+        return binding
+
+    # ---- a run ends ------------------------------------------------------------------------------------------------
+    def _drop(self, state: LocalRun) -> None:
+        self._live.discard(state)
+        state.release()
+
+    def _close_run(self, state: LocalRun, trace: list[Event] | None) -> ExecutionResult:
+        self._drop(state)
+        duration_ms = (monotonic() - state.began) * 1e3
+        error = state.error or self._refused_output(state)
+        if state.subscribers:
+            outcome = "done" if error is None else error.failure.value
+            state.publish(RunEnded(state.run_id, outcome, duration_ms))
+        result = ExecutionResult(state, duration_ms, trace)
+        if error is not None:
+            error.result = result
+            raise error
+        return result
+
+    def _refused_output(self, state: LocalRun) -> ApxmError | None:
+        """Full validity is checked where a value leaves the run."""
+        frame = state.root
+        for slot in frame.plan.dag.exits:
+            value = frame.v[slot] if slot < len(frame.v) else None
+            kind = type(value)
+            if kind is str or value is None or kind is bool or not frame.is_live(slot):
+                continue
+            try:
+                check(value, where=f"output `{frame.plan.dag.names[slot]}`")
+            except ApxmError as error:
+                return error
+        return None
+
+    # ---- the end ---------------------------------------------------------------------------------------------------
+    def close(self) -> None:
+        """Cancel what runs, end threads and processes. Idempotent; takes little longer than the grace period at most."""
+        if self._closed:
+            return
+        self._closed = True
+        for state in list(self._live):
+            state.ask_cancel(RunCancelled("the runtime was closed"))
+        self._loop.close(self.config.scheduler_config.grace_ms / 1e3 + 1)
+        self._capabilities.close()
+        self.memory.close()
+
+    def __enter__(self) -> Runtime:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Runtime:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await asyncio.to_thread(self.close)
+
+
+_NO_GRANTS = Grants.parse(())

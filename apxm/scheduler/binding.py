@@ -1,0 +1,117 @@
+"""A plan with the handlers of one set of grants: what a frame runs. Says which tier and which lane a node belongs to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from apxm.graph.ops import Effect
+from apxm.scheduler.plan import ALL, COLLECT, RACE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from apxm.scheduler.plan import ExecutionPlan, Getter
+
+PURE, SYNC, ASYNC, CALL = range(4)  # how a handler is called: fn(*inputs), fn(context, *inputs), await fn(context, *inputs);
+# CALL: fn(*inputs) gives the arguments of the one child frame that `calls` names
+WAITING, SHORT, CHEAP, OPENING = range(4)  # lanes, most urgent first; OPENING nodes open child frames and rank last
+LANES = 4
+
+EFFECTS = (Effect.PURE, Effect.READ, Effect.IDEMPOTENT, Effect.PAID, Effect.GUARDED)
+
+
+class Handlers:
+    """The columns that binding fills, one entry for each slot (parameters have None)."""
+
+    __slots__ = ("calls", "effects", "kinds", "labels", "lanes", "owns", "run", "scopes", "timeouts")
+
+    def __init__(self, size: int) -> None:
+        self.run: list[Callable[..., Any]] = [_never] * size
+        self.kinds = bytearray(size)
+        self.lanes = bytearray(b"\x02" * size)
+        self.effects = bytearray(size)  # index into EFFECTS
+        self.owns = bytearray(size)  # 1: its results are made of settled values and need no settling
+        self.labels: dict[int, str] = {}  # the provenance a slot adds
+        self.timeouts: dict[int, float] = {}  # seconds for one attempt
+        self.scopes: set[int] = set()  # slots that open child frames
+        self.calls: dict[int, tuple[Any, str]] = {}  # slot of kind CALL -> the bound flow, the step of its frame
+
+
+def _never(*_: Any) -> None:
+    raise AssertionError("a parameter slot was fired")
+
+
+class Binding:
+    """Immutable once `complete` ran; until then (a flow that calls itself) only `parameters` and `effect` may be read.
+
+    A slot is *fast* when it is pure, called inline, waits for everything and has only plain out-edges. A binding is
+    *static* when all its slots are fast: then its topological order can be replayed without any counters.
+    """
+
+    __slots__ = (
+        "calls",
+        "effect",
+        "effects",
+        "errors",
+        "fallbacks",
+        "fast",
+        "fast_roots",
+        "forgiven",
+        "has_labels",
+        "kinds",
+        "labels",
+        "lanes",
+        "owns",
+        "pairs",
+        "parameters",
+        "plan",
+        "region",
+        "retries",
+        "run",
+        "scopes",
+        "slow_roots",
+        "static",
+        "timeouts",
+        "trusted",
+        "waits",
+    )
+
+    def __init__(self, plan: ExecutionPlan, region: bool = False) -> None:
+        self.plan = plan
+        self.region = region  # a RETURN inside it ends the flow around it
+        self.parameters = tuple(parameter.name for parameter in plan.dag.parameters)
+        self.effect = Effect.GUARDED  # until it is known
+        self.static = False
+
+    def complete(self, handlers: Handlers, fallbacks: dict[int, Any], retries: dict[int, int]) -> None:
+        """Take the handlers, and decide once what the run loop would otherwise ask at every node."""
+        plan = self.plan
+        self.run, self.kinds, self.lanes = handlers.run, bytes(handlers.kinds), bytes(handlers.lanes)
+        self.effects, self.owns, self.labels = bytes(handlers.effects), bytes(handlers.owns), handlers.labels
+        self.calls = handlers.calls
+        self.timeouts, self.scopes = handlers.timeouts, frozenset(handlers.scopes)
+        self.fallbacks, self.retries = fallbacks, retries
+        self.errors = frozenset(  # slots with an `error` out-edge
+            plan.dag.in_sources[edge] for edge, label in plan.dag.labels.items() if label == "error"
+        )
+        first = plan.parameters
+        fast = bytearray(plan.size)
+        for slot in range(first, plan.size):
+            fast[slot] = self.kinds[slot] == PURE and plan.plain[slot] and plan.rules[slot] in (ALL, COLLECT)
+        if RACE in plan.rules:  # a decided RACE cancels ready nodes, which the fast tiers do not look for
+            fast = bytearray(plan.size)
+        self.fast = bytes(fast)
+        self.fast_roots = [slot for slot in plan.roots if fast[slot]]
+        self.slow_roots = [slot for slot in plan.roots if not fast[slot]]
+        self.static = all(fast[first:])
+        self.trusted = all(self.owns[first:])
+        self.pairs: Sequence[tuple[Callable[..., Any], Getter]] = (
+            list(zip(self.run[first:], plan.getters[first:])) if self.static else ()
+        )
+        self.forgiven = plan.forgiven
+        self.waits = bool(self.timeouts) or ASYNC in self.kinds  # some slot needs a loop
+        self.has_labels = bool(self.labels or self.scopes)
+        self.effect = EFFECTS[max(self.effects[first:], default=0)]
+
+    def __repr__(self) -> str:
+        return f"<Binding of {self.plan.dag!r}{' static' if self.static else ''}>"

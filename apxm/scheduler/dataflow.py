@@ -1,0 +1,270 @@
+"""What a frame is: the tokens and counts of one activation of a plan, and the firing rules. Pure: no clock, no I/O.
+
+A token is not an object. Its value is `v[slot]`, its liveness is `v[slot] is DEAD`, its labels are derived on demand.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from apxm.dag import CONTROL, DATA, EFFECT
+from apxm.scheduler.plan import ALL, GATE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from apxm.observability.events import Path
+    from apxm.outcome import Step
+    from apxm.scheduler.binding import Binding
+    from apxm.scheduler.splicing import Activation
+
+
+class Mark:
+    """A value that no token can carry."""
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+EMPTY, DEAD = Mark("EMPTY"), Mark("DEAD")  # not there yet; this path was not taken
+FAILED, CANCELLED = "failed", "cancelled"
+
+
+class Choice:
+    """What an ANY or RACE node has seen so far: it fires once one live value and all its gates are there."""
+
+    __slots__ = ("barred", "fired", "gates", "winner")
+
+    def __init__(self, gates: int, winner: int) -> None:
+        self.gates = gates  # Control and Effect tokens still to come
+        self.winner = winner  # position of the first live Data in-edge, -1 while there is none
+        self.fired = False
+        self.barred = False  # a dead Control token came: it will be skipped
+
+
+class Closing:
+    """Why a frame takes no more work, and what happens once nothing of it runs. `soft`: ready effects still finish."""
+
+    __slots__ = ("soft", "then")
+
+    def __init__(self, soft: bool, then: Callable[[], None]) -> None:
+        self.soft, self.then = soft, then
+
+
+class Frame:
+    """One activation of one binding.
+
+    `v` holds the parameters first. A frame in *static* form has `left is None` and as many entries in `v` as slots are
+    done; `dataflow` brings it into the form with one entry for every slot and a count of tokens still to come in `left`.
+    """
+
+    __slots__ = (
+        "activation",
+        "binding",
+        "choices",
+        "closing",
+        "dead",
+        "depth",
+        "ended",
+        "fast",
+        "gone",
+        "index",
+        "left",
+        "node",
+        "own",
+        "plan",
+        "returned",
+        "running",
+        "step",
+        "todo",
+        "up",
+        "v",
+    )
+
+    def __init__(
+        self,
+        binding: Binding,
+        args: list[Any],
+        up: Frame | None = None,
+        node: int = -1,
+        step: Step = "",
+        activation: Activation | None = None,
+    ) -> None:
+        self.binding = binding
+        plan = self.plan = binding.plan
+        self.v = args
+        self.left: list[int] | None = None
+        self.fast: bytes | bytearray = binding.fast
+        self.todo = plan.size - plan.parameters
+        self.up, self.node, self.step, self.activation = up, node, step, activation
+        self.depth: int = up.depth + 1 if up is not None else 0
+        self.index = 0
+        self.gone = False
+        self.dead: dict[int, set[int]] | None = None  # slot -> positions of dead in-edges (GATE for Control)
+        self.choices: dict[int, Choice] | None = None
+        self.ended: dict[int, str] | None = None  # why a dead slot is dead, when it was not skipped
+        self.running: dict[int, Activation | Frame] | None = None  # what suspended, waits or has child frames
+        self.own: dict[int, frozenset[str]] | None = None  # labels that child frames brought home
+        self.closing: Closing | None = None
+        self.returned: tuple[str, Any] | None = None  # name and value of the RETURN that ended this flow
+
+    # ---- forms ---------------------------------------------------------------------------------------------------
+    def dataflow(self) -> list[int]:
+        """Bring the frame into dataflow form; gives the slots that are ready (ANY and RACE nodes included)."""
+        plan, v = self.plan, self.v
+        done = len(v)
+        left = self.left = plan.indegree.copy()
+        v += [EMPTY] * (plan.size - done)
+        if done > plan.parameters:
+            for slot in range(plan.parameters, done):
+                for target in plan.successors[slot]:
+                    left[target] -= 1
+            ready = [slot for slot in range(plan.size - 1, done - 1, -1) if not left[slot]]
+        else:
+            ready = plan.roots.copy()
+        if plan.choosers:
+            self.choices = {}
+            for slot in plan.choosers:
+                choice = self.choices[slot] = self._first_choice(slot)
+                if choice.winner >= 0 and not choice.gates:
+                    choice.fired = True
+                    ready.append(slot)
+        return ready
+
+    def _first_choice(self, slot: int) -> Choice:
+        """Tokens of parameters are there from the start."""
+        gates, winner = 0, -1
+        for edge in self.plan.dag.in_edges(slot):
+            if edge.kind == DATA and edge.source < self.plan.parameters and winner < 0:
+                winner = edge.position
+            elif edge.kind != DATA and edge.source >= self.plan.parameters:
+                gates += 1
+        return Choice(gates, winner)
+
+    # ---- firing rules --------------------------------------------------------------------------------------------
+    def doom(self, slot: int, position: int) -> None:
+        """A dead token arrived: from now on the slot is decided by the full rules, in this frame only."""
+        if self.dead is None:
+            self.dead = {}
+            self.fast = bytearray(self.fast)
+        self.dead.setdefault(slot, set()).add(position)
+        self.fast[slot] = 0  # type: ignore[index]
+
+    def doomed(self, slot: int) -> bool:
+        """All tokens of an ALL or COLLECT slot arrived, some dead: is it skipped?"""
+        dead = self.dead.get(slot) if self.dead is not None else None
+        if not dead:
+            return False
+        if GATE in dead or self.plan.rules[slot] == ALL:
+            return True
+        return len(dead) == len(self.plan.sources(slot))
+
+    def arguments(self, slot: int) -> Any:
+        """The live inputs of a slot that fires, in argument order."""
+        if self.choices is not None and slot in self.choices:
+            return (self.v[self.plan.sources(slot)[self.choices[slot].winner]],)
+        if self.dead is not None and slot in self.dead:
+            dead, v = self.dead[slot], self.v
+            return [v[source] for place, source in enumerate(self.plan.sources(slot)) if place not in dead]
+        return self.plan.getters[slot](self.v)
+
+    def is_ready(self, slot: int) -> bool:
+        """Every token it waits for arrived, and it has not ended."""
+        if self.left is None or self.v[slot] is not EMPTY:
+            return False
+        if self.choices is not None and slot in self.choices:
+            return self.choices[slot].fired
+        return not self.left[slot] and not self.doomed(slot)
+
+    # ---- results -------------------------------------------------------------------------------------------------
+    def status(self, slot: int) -> str:
+        """done, skipped, failed, cancelled, running or pending."""
+        value = self.v[slot] if slot < len(self.v) else EMPTY
+        if value is EMPTY:
+            return "running" if self.running and slot in self.running else "pending"
+        why = self.ended.get(slot) if self.ended is not None else None
+        return why or ("skipped" if value is DEAD else "done")
+
+    def is_live(self, slot: int) -> bool:
+        return (
+            slot < len(self.v)
+            and self.v[slot] is not DEAD
+            and self.v[slot] is not EMPTY
+            and not (self.ended is not None and slot in self.ended)
+        )
+
+    def outputs(self) -> dict[str, Any]:
+        """Exit name -> value, for live exits."""
+        names = self.plan.dag.names
+        if self.returned is not None:
+            return {self.returned[0]: self.returned[1]}
+        return {names[slot]: self.v[slot] for slot in self.plan.dag.exits if self.is_live(slot)}
+
+    def live_values(self) -> list[int]:
+        """The slots that give this frame its value: live RETURNs, else live YIELDs, else live exits."""
+        for slots in (self.plan.returns, self.plan.yields):
+            live = [slot for slot in slots if self.is_live(slot)]
+            if live:
+                return live
+        return [slot for slot in self.plan.dag.exits if self.is_live(slot)]
+
+    def value(self) -> Any:
+        """RETURN's or YIELD's value, else that of the only live exit, else EMPTY."""
+        if self.returned is not None:
+            return self.returned[1]
+        live = self.live_values()
+        return self.v[live[0]] if len(live) == 1 else EMPTY
+
+    def result(self) -> Any:
+        """What the parent gets: `value`, else the map of outputs."""
+        value = self.value()
+        return self.outputs() if value is EMPTY else value
+
+    def path(self) -> Path:
+        """(authored id of the opening node, step) from the root down."""
+        found: list[tuple[int, Step]] = []
+        frame: Frame | None = self
+        while frame is not None and frame.up is not None:
+            found.append((frame.up.plan.dag.ids[frame.node], frame.step))
+            frame = frame.up
+        return tuple(reversed(found))
+
+    # ---- labels --------------------------------------------------------------------------------------------------
+    def labels(self, slot: int) -> frozenset[str]:
+        """Provenance of the value of a slot: its own source joined with that of everything that led to it."""
+        found: set[str] = set()
+        seen, todo = {slot}, [slot]
+        while todo:
+            here = todo.pop()
+            if here < self.plan.parameters:
+                if self.up is not None:
+                    found |= self.up.input_labels(self.node)
+                continue
+            if here in self.binding.labels:
+                found.add(self.binding.labels[here])
+            if self.own is not None and here in self.own:
+                found |= self.own[here]
+            for source in self._led_from(here):
+                if source not in seen:
+                    seen.add(source)
+                    todo.append(source)
+        return frozenset(found)
+
+    def input_labels(self, slot: int) -> frozenset[str]:
+        """Provenance of what a slot is called with."""
+        return frozenset().union(*(self.labels(source) for source in self._led_from(slot)))
+
+    def _led_from(self, slot: int) -> Iterator[int]:
+        """Sources of live tokens that carried a value or routed: Effect edges only order, so they taint nothing."""
+        choice = self.choices.get(slot) if self.choices is not None else None
+        dead = self.dead.get(slot, ()) if self.dead is not None else ()
+        for edge in self.plan.dag.in_edges(slot):
+            if edge.kind == EFFECT or (edge.kind == DATA and edge.position in dead):
+                continue
+            if edge.kind == CONTROL or choice is None or choice.winner == edge.position:
+                yield edge.source

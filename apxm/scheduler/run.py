@@ -1,0 +1,531 @@
+"""The state of one run: its frames, its workers' ready work, and every move between them. Pure: an engine drives it.
+
+The engine pops a job, calls the handler and reports what came back through `outcome` or `failed`; what becomes ready
+goes to the worker it names. What needs a clock or a loop is a method that engines override: `interrupt`, `park`, `note_*`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sized
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from apxm.errors import ApxmError, InvalidError, StuckError
+from apxm.outcome import OUTCOMES, ChildResult, Fail, Route, Spawn, Wait
+from apxm.scheduler.binding import OPENING
+from apxm.scheduler.closing import Closer
+from apxm.scheduler.dataflow import CANCELLED, DEAD, EMPTY, FAILED, Frame
+from apxm.scheduler.plan import ANY, GATE, ORDER, RACE
+from apxm.scheduler.splicing import Activation
+from apxm.scheduler.work_stealing import Worker
+from apxm.values import SCALARS, settle
+
+if TYPE_CHECKING:
+    from apxm.outcome import Child, Outcome
+    from apxm.scheduler.binding import Binding
+
+
+class RunState(Closer):
+    """All frames of one run, and the ready work of its workers."""
+
+    def __init__(
+        self,
+        binding: Binding,
+        args: list[Any],
+        *,
+        keep_going: bool = False,
+        max_frames: int = 100_000,
+        max_depth: int = 100,
+    ) -> None:
+        self.root = Frame(binding, args)
+        self.workers = [Worker(0)]
+        self.keep_going, self.max_frames, self.max_depth = keep_going, max_frames, max_depth
+        self.executed = self.failures = self.skipped = self.cancelled = self.dropped = self.retried = 0
+        self.live_frames = 1
+        self.error: ApxmError | None = None  # what ended the run
+        self.errors: list[ApxmError] = []  # every failure, the handled ones too (bounded)
+        self.over = False
+        self.watched = False  # somebody wants an event for every node
+        self.replay = True  # frames whose nodes are all fast may run in static form
+        self.forced = False  # nothing is shielded any more
+        self._finished: list[tuple[Worker, Frame]] = []
+        self._unwinding = False
+
+    # ---- what an engine overrides ----------------------------------------------------------------------------------
+    def interrupt(self, activation: Activation) -> None:
+        """Make a handler in flight stop; it will report through `outcome`, `failed` or `stopped`."""
+        raise NotImplementedError
+
+    def park(self, activation: Activation, seconds: float) -> None:
+        """Call `wake` on this activation after so many seconds."""
+        raise NotImplementedError
+
+    def unpark(self, activation: Activation) -> None:
+        """Forget a wait."""
+        raise NotImplementedError
+
+    def run_static(self, worker: Worker, frame: Frame) -> bool:
+        """Run a frame in static form here and now. False when it left that form: it then ends by itself."""
+        raise NotImplementedError
+
+    def note_ended(self, frame: Frame, slot: int, outcome: str, error: ApxmError | None = None) -> None:
+        """A slot ended; called only when watched."""
+
+    def note_opened(self, frame: Frame, total: int | None) -> None:
+        """A child frame opened; called only when watched."""
+
+    def note_closed(self, frame: Frame, outcome: str) -> None:
+        """A child frame ended; called only when watched."""
+
+    # ---- frames open -----------------------------------------------------------------------------------------------
+    def start(self, worker: Worker, frame: Frame) -> None:
+        """Bring a frame into dataflow form and give its ready slots to a worker."""
+        ready = frame.dataflow()
+        self.enqueue(worker, frame, ready)
+        if not frame.todo:
+            self._frame_over(worker, frame)
+
+    def enqueue(self, worker: Worker, frame: Frame, ready: Iterable[int]) -> None:
+        fast, lanes = frame.fast, frame.binding.lanes
+        batch = []
+        for slot in ready:
+            if fast[slot]:
+                batch.append(slot)
+            else:
+                worker.push(lanes[slot], frame, slot)
+        if batch:
+            worker.batches.append((frame, batch))
+
+    def open_call(self, worker: Worker, frame: Frame, slot: int, body: Binding, args: list[Any], step: str) -> None:
+        """Open the one child frame of a call: the cheap form of a Spawn whose `then` is the identity."""
+        if not self._may_open(worker, frame, slot):
+            return
+        child = Frame(body, args, frame, slot, step)
+        if frame.running is None:
+            frame.running = {}
+        frame.running[slot] = child
+        self.live_frames += 1
+        if body.static and self.replay:
+            if self.run_static(worker, child):
+                self._frame_over(worker, child)
+            return
+        if self.watched:
+            self.note_opened(child, 1)
+        self.start(worker, child)
+
+    def _may_open(self, worker: Worker, frame: Frame, slot: int) -> bool:
+        if frame.depth >= self.max_depth:
+            text = f"child frames are nested {frame.depth} deep, the bound is SchedulerConfig.max_depth={self.max_depth}"
+        elif self.live_frames >= self.max_frames:
+            text = f"{self.live_frames} frames are alive, the bound is SchedulerConfig.max_frames={self.max_frames}"
+        else:
+            return True
+        hint = "is a flow calling itself without end? A MAP opens at most `window` at a time"
+        self.failed(worker, frame, slot, InvalidError(text, code="limit", hint=hint))
+        return False
+
+    def _spawn(self, worker: Worker, frame: Frame, slot: int, spawn: Spawn) -> None:
+        if frame.running is None:
+            frame.running = {}
+        activation = frame.running.get(slot)
+        if not isinstance(activation, Activation):
+            activation = frame.running[slot] = Activation(frame, slot)
+        activation.arm(spawn)
+        self.advance(worker, activation)
+
+    def advance(self, worker: Worker, activation: Activation) -> None:
+        """Open children while the window allows; when all ended, continue with `then`. Never recurses over iterations."""
+        if activation.busy:
+            return
+        activation.busy = True
+        frame, slot = activation.frame, activation.slot
+        try:
+            while True:
+                while not activation.cancelled and (child := activation.next_child()) is not None:
+                    if not self._open_child(worker, activation, child):
+                        return
+                if activation.open:
+                    return
+                if activation.cancelled:
+                    break
+                spawn = activation.spawn
+                assert spawn is not None
+                try:
+                    outcome = spawn.then(activation.results)
+                except Exception as error:
+                    outcome = Fail(self.as_error(error))
+                if type(outcome) is Spawn:
+                    activation.arm(outcome)
+                    if self.give_way():
+                        worker.push(OPENING, frame, slot)
+                        return
+                    continue
+                self._forget_slot(frame, slot)
+                self.outcome(worker, frame, slot, outcome)
+                return
+        finally:
+            activation.busy = False
+        self.children_gone(worker, activation)
+
+    def give_way(self) -> bool:
+        """Whether a loop of frames should let others run before its next one."""
+        return False
+
+    def _open_child(self, worker: Worker, activation: Activation, child: Child) -> bool:
+        if not self._may_open(worker, activation.frame, activation.slot):
+            return False
+        frame = Frame(child.body, child.args, activation.frame, activation.slot, child.step, activation)
+        frame.index = len(activation.results)
+        activation.results.append(_NOTHING)
+        activation.open.add(frame)
+        self.live_frames += 1
+        if child.body.static and self.replay:
+            if self.run_static(worker, frame):
+                self._frame_over(worker, frame)
+            return not self.over
+        if self.watched:
+            children = activation.spawn.children if activation.spawn is not None else ()
+            self.note_opened(frame, len(children) if isinstance(children, Sized) else None)
+        self.start(worker, frame)
+        return True
+
+    # ---- slots end -------------------------------------------------------------------------------------------------
+    def outcome(self, worker: Worker, frame: Frame, slot: int, result: Outcome) -> None:
+        """A handler gave something back."""
+        kind = type(result)
+        if kind in SCALARS:
+            self.executed += 1
+            self.complete(worker, frame, slot, result)
+        elif kind not in OUTCOMES:
+            self.executed += 1
+            if not frame.binding.owns[slot]:
+                try:
+                    result = settle(result)
+                except ApxmError as error:
+                    self.executed -= 1
+                    self.failed(worker, frame, slot, error)
+                    return
+            self.complete(worker, frame, slot, result)
+        elif isinstance(result, Route):
+            self.executed += 1
+            if result.label == "error":
+                self.mark(frame, slot, "done")  # it has a value for its error edges, but none as an exit
+            self.complete(worker, frame, slot, result.value, result.label)
+        elif isinstance(result, Spawn):
+            self._spawn(worker, frame, slot, result)
+        elif isinstance(result, Fail):
+            self.failed(worker, frame, slot, result.error)
+        else:
+            assert isinstance(result, Wait)
+            self.wait(frame, slot, result)
+
+    def wait(self, frame: Frame, slot: int, wait: Wait) -> None:
+        """Park a slot: it holds no worker meanwhile."""
+        if frame.running is None:
+            frame.running = {}
+        activation = frame.running.get(slot)
+        if not isinstance(activation, Activation):
+            activation = frame.running[slot] = Activation(frame, slot)
+        activation.spawn, activation.wake = None, wait.then
+        self.park(activation, wait.seconds)
+
+    def complete(self, worker: Worker, frame: Frame, slot: int, value: Any, label: str | None = None) -> None:
+        """A slot ended with a value (or DEAD): store it and give it to every successor."""
+        if self.watched and value is not DEAD:
+            self.note_ended(frame, slot, "done")
+        plan = frame.plan
+        if frame.closing is not None:
+            self.end_slot(worker, frame, slot, value)
+        elif plan.plain[slot] and value is not DEAD and label != "error":
+            self.complete_plain(worker, frame, slot, value)
+        elif value is not DEAD and label != "error" and slot in plan.returns:
+            self.end_by_return(worker, frame, slot, value)
+        else:
+            self._propagate(worker, frame, slot, value, label)
+
+    def complete_plain(self, worker: Worker, frame: Frame, slot: int, value: Any) -> None:
+        """A live value goes out on plain edges only."""
+        frame.v[slot] = value
+        frame.todo -= 1
+        left = frame.left
+        assert left is not None
+        for target in frame.plan.successors[slot]:
+            count = left[target] = left[target] - 1
+            if not count:
+                if frame.fast[target]:
+                    self._ready_fast(worker, frame, target)
+                elif frame.v[target] is EMPTY:
+                    worker.push(frame.binding.lanes[target], frame, target)
+        if not frame.todo:
+            self._frame_over(worker, frame)
+
+    def _ready_fast(self, worker: Worker, frame: Frame, slot: int) -> None:
+        if worker.batches and worker.batches[-1][0] is frame:
+            worker.batches[-1][1].append(slot)
+        else:
+            worker.batches.append((frame, [slot]))
+
+    def _propagate(self, worker: Worker, frame: Frame, slot: int, value: Any, label: str | None) -> None:
+        """Full semantics: labels, dead tokens, choices. Skipped slots are ended in the same loop."""
+        todo: list[tuple[int, Any, str | None]] = [(slot, value, label)]
+        while todo:
+            slot, value, label = todo.pop()
+            if frame.v[slot] is not EMPTY:
+                continue
+            frame.v[slot] = value
+            frame.todo -= 1
+            if value is DEAD and not (frame.ended is not None and slot in frame.ended):
+                self.skipped += 1
+                if self.watched:
+                    self.note_ended(frame, slot, "skipped")
+            for target, position, wanted in frame.plan.out_edges(slot):
+                if label == "error":
+                    live = wanted == "error"
+                else:
+                    live = value is not DEAD and (wanted is None or wanted == label)
+                self._arrive(worker, frame, target, position, live, todo)
+                if frame.closing is not None:
+                    break
+        if not frame.todo:
+            self._frame_over(worker, frame)
+
+    def _arrive(
+        self,
+        worker: Worker,
+        frame: Frame,
+        slot: int,
+        position: int,
+        live: bool,
+        todo: list[tuple[int, Any, str | None]],
+    ) -> None:
+        """One token reaches one in-edge."""
+        left = frame.left
+        assert left is not None
+        count = left[slot] = left[slot] - 1
+        if frame.plan.rules[slot] in (ANY, RACE):
+            self._arrive_choice(worker, frame, slot, position, live, todo)
+            return
+        if frame.v[slot] is not EMPTY:
+            return
+        if not live and position != ORDER:
+            frame.doom(slot, position)
+        if count:
+            return
+        if frame.doomed(slot):
+            todo.append((slot, DEAD, None))
+        elif frame.fast[slot]:
+            self._ready_fast(worker, frame, slot)
+        else:
+            worker.push(frame.binding.lanes[slot], frame, slot)
+
+    def _arrive_choice(
+        self,
+        worker: Worker,
+        frame: Frame,
+        slot: int,
+        position: int,
+        live: bool,
+        todo: list[tuple[int, Any, str | None]],
+    ) -> None:
+        assert frame.choices is not None
+        assert frame.left is not None
+        choice = frame.choices[slot]
+        if position in (GATE, ORDER):
+            choice.gates -= 1
+            choice.barred |= position == GATE and not live
+        elif live and choice.winner < 0 and frame.v[slot] is EMPTY:
+            choice.winner = position
+        elif live:
+            self.dropped += 1
+        if choice.fired or frame.v[slot] is not EMPTY:
+            return
+        if choice.barred and not choice.gates:
+            todo.append((slot, DEAD, None))
+        elif choice.winner >= 0 and not choice.gates:
+            choice.fired = True
+            worker.push(frame.binding.lanes[slot], frame, slot)
+            if frame.plan.rules[slot] == RACE:
+                self.cancel_losers(worker, frame, slot)
+        elif not frame.left[slot] and choice.winner < 0:
+            todo.append((slot, DEAD, None))
+
+    # ---- failure ---------------------------------------------------------------------------------------------------
+    def failed(self, worker: Worker, frame: Frame, slot: int, error: ApxmError) -> None:
+        """A slot failed, after whatever retries it had: the smallest scope that handles it does, else the policy."""
+        self._forget_slot(frame, slot)
+        self.failures += 1
+        if error.node is None:
+            self._locate(error, frame, slot)
+        if len(self.errors) < 1_000:
+            self.errors.append(error)
+        if self.watched:
+            self.note_ended(frame, slot, FAILED, error)
+        if frame.closing is not None:
+            if frame.closing.soft and not self.keep_going:
+                self._fail_flow(worker, frame, error)
+            self.end_slot(worker, frame, slot, DEAD, FAILED)
+            return
+        if self._handled_here(worker, frame, slot, error):
+            return
+        child = frame
+        while child.up is not None:
+            owner, opener = child.up, child.node
+            activation = child.activation
+            if activation is not None and activation.spawn is not None and activation.spawn.isolate:
+                self.end_failed(frame, slot, now=True)
+                self._isolate(worker, child, activation, error)
+                return
+            if self._handles(owner, opener):
+                self.end_failed(frame, slot, now=True)
+                self._handle_above(worker, owner, opener, error)
+                return
+            child = owner
+        if self.keep_going:
+            self.end_failed(frame, slot, now=False)
+            self._propagate(worker, frame, slot, DEAD, None)
+        else:
+            self.end_failed(frame, slot, now=True)
+            self.abort(worker, error)
+
+    def _locate(self, error: ApxmError, frame: Frame, slot: int) -> None:
+        dag = frame.plan.dag
+        error.node, error.op, error.flow = dag.names[slot], frame.plan.operation(slot), f"{dag.agent}.{dag.name}"
+        error.path = frame.path()
+        error.attempt = error.attempt or 1
+
+    def _handles(self, frame: Frame, slot: int) -> bool:
+        binding = frame.binding
+        return slot in binding.fallbacks or slot in binding.errors or slot in binding.forgiven
+
+    def _handled_here(self, worker: Worker, frame: Frame, slot: int, error: ApxmError) -> bool:
+        """`fallback`, then `error` edges, then a first_success that everything below leads to."""
+        binding = frame.binding
+        if slot in binding.fallbacks:
+            self.complete(worker, frame, slot, binding.fallbacks[slot])
+        elif slot in binding.errors:
+            self.end_failed(frame, slot, now=False)
+            self._propagate(worker, frame, slot, error.to_map(), "error")
+        elif slot in binding.forgiven:
+            self.end_failed(frame, slot, now=False)
+            self._propagate(worker, frame, slot, DEAD, None)
+        else:
+            return False
+        return True
+
+    def _isolate(self, worker: Worker, child: Frame, activation: Activation, error: ApxmError) -> None:
+        def then() -> None:
+            self.child_ended(worker, child, ChildResult(error=error))
+
+        self.close(worker, child, then)
+
+    def _handle_above(self, worker: Worker, frame: Frame, slot: int, error: ApxmError) -> None:
+        def then() -> None:
+            self._forget_slot(frame, slot)
+            if frame.closing is not None:
+                self.end_slot(worker, frame, slot, DEAD, FAILED)
+            else:
+                self._handled_here(worker, frame, slot, error)
+
+        self.stop(worker, frame, slot, then=then)
+
+    def as_error(self, error: BaseException) -> ApxmError:
+        """What a handler raised, as one of ours."""
+        raise NotImplementedError
+
+    # ---- frames end ------------------------------------------------------------------------------------------------
+    def _frame_over(self, worker: Worker, frame: Frame) -> None:
+        """Every slot of a frame ended. Worked off in a loop, so that deep nesting does not deepen the Python stack."""
+        self._finished.append((worker, frame))
+        if self._unwinding:
+            return
+        self._unwinding = True
+        try:
+            while self._finished:
+                self._end_frame(*self._finished.pop())
+        finally:
+            self._unwinding = False
+
+    def _end_frame(self, worker: Worker, frame: Frame) -> None:
+        if frame.gone:
+            return
+        frame.gone = True
+        self.live_frames -= 1
+        if self.watched and frame.up is not None:
+            closing = frame.closing is not None and frame.returned is None
+            self.note_closed(frame, CANCELLED if closing else "done")
+        if frame.closing is not None:
+            frame.closing.then()
+            return
+        self.deliver(worker, frame)
+
+    def deliver(self, worker: Worker, frame: Frame) -> None:
+        """A frame came to its end: its result goes to the slot that opened it."""
+        owner = frame.up
+        if owner is None:
+            self.over = True
+            return
+        if frame.binding.has_labels:
+            self._bring_labels(owner, frame)
+        error = self._too_many_values(frame)
+        if error is not None:
+            self._locate(error, owner, frame.node)
+        if frame.activation is not None:
+            self.child_ended(worker, frame, ChildResult(error=error) if error else ChildResult(frame.result()))
+            return
+        self._forget_slot(owner, frame.node)
+        if error is not None:
+            self.failed(worker, owner, frame.node, error)
+            return
+        self.executed += 1
+        self.complete(worker, owner, frame.node, frame.result())
+
+    def _too_many_values(self, frame: Frame) -> ApxmError | None:
+        plan = frame.plan
+        if frame.returned is None and len(plan.yields) > 1:
+            live = [plan.dag.names[slot] for slot in plan.yields if frame.is_live(slot)]
+            if len(live) > 1:
+                return InvalidError(f"two YIELDs of one region gave a value: {', '.join(live)}", code="two_values")
+        return None
+
+    def _bring_labels(self, owner: Frame, frame: Frame) -> None:
+        found = frozenset().union(*(frame.labels(slot) for slot in frame.live_values()))
+        if found:
+            owner.own = owner.own if owner.own is not None else {}
+            owner.own[frame.node] = owner.own.get(frame.node, frozenset()) | found
+
+    def child_ended(self, worker: Worker, child: Frame, result: ChildResult) -> None:
+        """A child of a Spawn ended."""
+        activation = child.activation
+        assert activation is not None
+        activation.open.discard(child)
+        activation.results[child.index] = result
+        if activation.cancelled:
+            if not activation.open and not activation.busy:
+                self.children_gone(worker, activation)
+            return
+        spawn = activation.spawn
+        if result.error is not None and spawn is not None and not spawn.isolate:
+            error = result.error
+            then = partial(self.failed, worker, activation.frame, activation.slot, error)
+            self.stop(worker, activation.frame, activation.slot, then=then)
+            return
+        self.advance(worker, activation)
+
+    # ---- liveness --------------------------------------------------------------------------------------------------
+    def stuck(self) -> StuckError:
+        """Nothing runs, nothing is ready, nothing waits, and yet the run is not over."""
+        edges: list[tuple[str, str]] = []
+        for frame in self.frames():
+            dag = frame.plan.dag
+            for slot in range(frame.plan.parameters, frame.plan.size):
+                if slot < len(frame.v) and frame.v[slot] is EMPTY and not (frame.running and slot in frame.running):
+                    edges += [
+                        (dag.names[edge.source], dag.names[slot])
+                        for edge in dag.in_edges(slot)
+                        if edge.source >= len(frame.v) or frame.v[edge.source] is EMPTY
+                    ] or [("(nothing)", dag.names[slot])]
+        shown = ", ".join(f"{source} -> {target}" for source, target in edges[:5])
+        return StuckError(f"nothing can make the rest ready; {len(edges)} edges wait: {shown}", edges)
+
+
+_NOTHING = ChildResult()
