@@ -43,7 +43,7 @@ class Binder:
         """Raises BindError for what this runtime does not have, DeniedError for what was not granted."""
         if not region and dag in self._flows:
             return self._flows[dag]
-        binding = Binding(ExecutionPlan(dag), region)
+        binding = Binding(ExecutionPlan(dag, region))
         if not region:
             self._flows[dag] = binding
         capabilities, models, flows, grants, window = self._shared

@@ -65,7 +65,6 @@ class Binding:
         "pairs",
         "parameters",
         "plan",
-        "region",
         "retries",
         "run",
         "scopes",
@@ -76,9 +75,8 @@ class Binding:
         "waits",
     )
 
-    def __init__(self, plan: ExecutionPlan, region: bool = False) -> None:
+    def __init__(self, plan: ExecutionPlan) -> None:
         self.plan = plan
-        self.region = region  # a RETURN inside it ends the flow around it
         self.parameters = tuple(parameter.name for parameter in plan.dag.parameters)
         self.effect = Effect.GUARDED  # until it is known
         self.static = False

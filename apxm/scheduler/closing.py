@@ -271,7 +271,7 @@ class Closer:
                     return str(here.plan.dag.names[other])
             for item in (here.running or {}).values():
                 if not isinstance(item, Frame):
-                    todo += [child for child in item.open if child.binding.region]
+                    todo += [child for child in item.open if child.plan.region]
         return None
 
     def _fail_flow(self, worker: Worker, frame: Frame, error: ApxmError) -> None:
@@ -291,6 +291,6 @@ class Closer:
 
 
 def _flow_of(frame: Frame) -> Frame:
-    while frame.binding.region and frame.up is not None:
+    while frame.plan.region and frame.up is not None:
         frame = frame.up
     return frame

@@ -44,6 +44,7 @@ class ExecutionPlan:
         "indegree",
         "parameters",
         "plain",
+        "region",
         "returns",
         "roots",
         "rules",
@@ -52,8 +53,9 @@ class ExecutionPlan:
         "yields",
     )
 
-    def __init__(self, dag: ExecutionDag) -> None:
+    def __init__(self, dag: ExecutionDag, region: bool = False) -> None:
         self.dag = dag
+        self.region = region  # a RETURN inside it ends the flow around it
         n = self.size = len(dag)
         first = self.parameters = len(dag.parameters)
         shared = list(range(n))  # one int object per slot number, shared by every list below
@@ -154,4 +156,10 @@ class ExecutionPlan:
     def return_is_last(self) -> bool:
         """True when everything else is over once the only RETURN fires, so that it needs no closing of its frame."""
         sinks = sum(1 for slot in range(self.parameters, self.size) if not self.successors[slot])
-        return len(self.returns) == 1 and not self.successors[self.returns[0]] and sinks == 1 and not self.has_choice
+        return (
+            not self.region
+            and len(self.returns) == 1
+            and not self.successors[self.returns[0]]
+            and sinks == 1
+            and not self.has_choice
+        )
