@@ -47,18 +47,27 @@ BINDINGS_MAX = 256  # bound dags kept for the next run
 class Runtime:
     """Runs programs. One per process is enough; runs at once, from threads and from tasks, share nothing of a run.
 
-    A sync and an async context manager; `close` may be called more than once.
+    A sync and an async context manager; `close` may be called more than once. `clock` (seconds, monotonic) and
+    `loop_factory` are for tests with a virtual clock: see apxm.testing.clock.
     """
 
-    def __init__(self, config: RuntimeConfig | None = None, *, model: LanguageModel | None = None) -> None:
+    def __init__(
+        self,
+        config: RuntimeConfig | None = None,
+        *,
+        model: LanguageModel | None = None,
+        clock: Callable[[], float] = monotonic,
+        loop_factory: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop,
+    ) -> None:
         self.config = config or RuntimeConfig()
+        self._clock = clock
         self.models = ModelRegistry()
         if model is not None:
             self.models.register(model.name, model, default=True)
         self.memory = MemorySystem(self.config.memory_config)
         self._capabilities = CapabilitySystem()
         self._flows = FlowRegistry()
-        self._loop = LoopThread()
+        self._loop = LoopThread(loop_factory)
         self._bindings: OrderedDict[Any, Binding] = OrderedDict()
         self._programs: OrderedDict[int, tuple[Any, ExecutionDag]] = OrderedDict()
         self._grants: dict[tuple[str, ...], Grants] = {}
@@ -194,6 +203,7 @@ class Runtime:
             capabilities=self._capabilities,
             memories=self.memory,
             static=self.static_tier,
+            clock=self._clock,
         )
         self._live.add(state)
         trace: list[Event] | None = None
@@ -245,7 +255,7 @@ class Runtime:
 
     def _close_run(self, state: LocalRun, trace: list[Event] | None) -> ExecutionResult:
         self._drop(state)
-        duration_ms = (monotonic() - state.began) * 1e3
+        duration_ms = (self._clock() - state.began) * 1e3
         error = state.error or self._refused_output(state)
         if state.subscribers:
             outcome = "done" if error is None else error.failure.value

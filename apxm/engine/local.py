@@ -67,8 +67,9 @@ class LocalRun(Tiers):
         capabilities: CapabilitySystem,
         memories: MemorySystem,
         static: bool,
+        clock: Callable[[], float] = monotonic,
     ) -> None:
-        self.began = monotonic()
+        self.began = clock()
         deadline = float("inf") if options.deadline_s is None else self.began + options.deadline_s
         super().__init__(
             binding,
@@ -79,6 +80,7 @@ class LocalRun(Tiers):
             keep_going=options.on_failure == "continue",
             max_frames=config.max_frames,
             max_depth=config.max_depth,
+            clock=clock,
         )
         self.run_id, self.config = run_id, config
         self.models, self.capabilities, self._memories = models, capabilities, memories
@@ -191,7 +193,7 @@ class LocalRun(Tiers):
         self.active += 1
         if self.active > self.parallelism_max:
             self.parallelism_max = self.active
-        began = monotonic()
+        began = self.clock()
         context = Firing(self, frame, slot, activation.attempt)
         seconds = binding.timeouts.get(slot)
         try:
@@ -210,7 +212,7 @@ class LocalRun(Tiers):
         finally:
             self.active -= 1
             crew.current = None
-            self.busy_s += monotonic() - began
+            self.busy_s += self.clock() - began
         if activation.cancelled:
             if crew.task is not None and crew.task.cancelling():
                 crew.task.uncancel()
@@ -343,14 +345,14 @@ class LocalRun(Tiers):
         """Finish the run with worker coroutines on the running loop."""
         loop = self.loop = asyncio.get_running_loop()
         self.shared_loop = True
-        self.slice_began = monotonic()
+        self.slice_began = self.clock()
         self._end = loop.create_future()
         self._begin(self.workers[0])
         for activation, seconds in self._parked.items():
             self._timers[activation] = loop.call_later(seconds, self._unparked, activation)
         expiry = None
         if self.deadline != float("inf"):
-            expiry = loop.call_later(max(0.0, self.deadline - monotonic()), self._expire)
+            expiry = loop.call_later(max(0.0, self.deadline - self.clock()), self._expire)
         if self.cancel_asked is not None:
             self._obey_cancel()
         self._hire()
@@ -383,7 +385,7 @@ class LocalRun(Tiers):
         """pop own newest -> fire -> repeat; nothing: steal; nothing to steal: park until woken."""
         worker = crew.worker
         try:
-            self.slice_began = monotonic()
+            self.slice_began = self.clock()
             while not self.over:
                 self._waking = False
                 job = worker.pop()
@@ -391,7 +393,7 @@ class LocalRun(Tiers):
                     frame, slot = job
                     if slot >= 0 and frame.binding.kinds[slot] == ASYNC:
                         await self.fire_async(crew, frame, slot)
-                        self.slice_began = monotonic()
+                        self.slice_began = self.clock()
                     else:
                         self.fire(worker, frame, slot)
                 elif worker.batches:
@@ -399,10 +401,10 @@ class LocalRun(Tiers):
                 elif not self._steal(worker):
                     await self._park_crew(crew)
                     continue
-                if monotonic() - self.slice_began > SLICE_S:
+                if self.clock() - self.slice_began > SLICE_S:
                     self._share_work(worker)
                     await asyncio.sleep(0)
-                    self.slice_began = monotonic()
+                    self.slice_began = self.clock()
         except asyncio.CancelledError:
             raise
         except BaseException as error:
@@ -419,7 +421,7 @@ class LocalRun(Tiers):
         crew.parked = self.loop.create_future()
         self._idle.append(crew)
         await crew.parked
-        self.slice_began = monotonic()
+        self.slice_began = self.clock()
 
     def _share_work(self, worker: Worker) -> None:
         """This worker may suspend: enlist it as a victim, and have one wake-up on its way if there is work."""
@@ -575,7 +577,7 @@ class LocalRun(Tiers):
     def note_started(self, frame: Frame, slot: int) -> None:
         dag = frame.plan.dag
         item = frame.running.get(slot) if frame.running else None
-        now = monotonic()
+        now = self.clock()
         self._started[frame, slot] = now
         if item is None:
             self.publish(
@@ -583,7 +585,7 @@ class LocalRun(Tiers):
             )
 
     def note_ended(self, frame: Frame, slot: int, outcome: str, error: ApxmError | None = None) -> None:
-        dag, now = frame.plan.dag, monotonic()
+        dag, now = frame.plan.dag, self.clock()
         began = self._started.pop((frame, slot), now)
         choice = frame.choices.get(slot) if frame.choices is not None else None
         winner = choice.winner if choice is not None and choice.fired else None

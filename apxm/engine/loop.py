@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine
     from concurrent.futures import Future
 
 T = TypeVar("T")
@@ -17,7 +17,8 @@ T = TypeVar("T")
 class LoopThread:
     """Runs coroutines for callers on other threads. Async clients and limiters live on its loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, factory: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop) -> None:
+        self._factory = factory
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
@@ -30,7 +31,7 @@ class LoopThread:
     def _start(self) -> asyncio.AbstractEventLoop:
         with self._lock:
             if self._loop is None:
-                loop = asyncio.new_event_loop()
+                loop = self._factory()
                 self._thread = threading.Thread(target=self._serve, args=(loop,), name="apxm-loop", daemon=True)
                 self._thread.start()
                 self._loop = loop

@@ -47,14 +47,15 @@ class Tiers(RunState):
         keep_going: bool = False,
         max_frames: int = 100_000,
         max_depth: int = 100,
+        clock: Callable[[], float] = monotonic,
     ) -> None:
         super().__init__(binding, args, keep_going=keep_going, max_frames=max_frames, max_depth=max_depth)
-        self.ledger, self.deadline = ledger, deadline
+        self.ledger, self.deadline, self.clock = ledger, deadline, clock
         self.replay = static
         self.credit = 0  # nodes that may still fire under this lease
         self.leased = 0
         self.quota = LEASE_MIN
-        self.lease_began = self.slice_began = monotonic()
+        self.lease_began = self.slice_began = clock()
         self.shared_loop = False  # other runs want their turn
         self.cancel_asked: RunCancelled | None = None
 
@@ -65,7 +66,7 @@ class Tiers(RunState):
         if closing is not None and not closing.soft:  # only cleanup runs now, and it is bounded by the grace period
             self.credit = LEASE_MIN
             return True
-        now = monotonic()
+        now = self.clock()
         if self.cancel_asked is not None:
             self.abort(worker, self.cancel_asked)
             return False
@@ -91,7 +92,7 @@ class Tiers(RunState):
             self.credit = 0
 
     def give_way(self) -> bool:
-        return self.shared_loop and monotonic() - self.slice_began > SLICE_S
+        return self.shared_loop and self.clock() - self.slice_began > SLICE_S
 
     # ---- tier 1: static --------------------------------------------------------------------------------------------
     def run_static(self, worker: Worker, frame: Frame) -> bool:

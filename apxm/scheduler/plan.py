@@ -49,6 +49,7 @@ class ExecutionPlan:
         "roots",
         "rules",
         "size",
+        "sole",
         "successors",
         "yields",
     )
@@ -108,6 +109,8 @@ class ExecutionPlan:
             for slot in self.returns:
                 plain[slot] = 0
         self.plain = bytes(plain)
+        values = self.returns or self.yields or dag.exits
+        self.sole = values[0] if len(values) == 1 else -1  # the slot whose value is the result when nothing is dead
         self._out: dict[int, tuple[OutEdge, ...]] = {}
         self.forgiven = self._forgiven()
 
@@ -155,11 +158,7 @@ class ExecutionPlan:
     @property
     def return_is_last(self) -> bool:
         """True when everything else is over once the only RETURN fires, so that it needs no closing of its frame."""
-        sinks = sum(1 for slot in range(self.parameters, self.size) if not self.successors[slot])
-        return (
-            not self.region
-            and len(self.returns) == 1
-            and not self.successors[self.returns[0]]
-            and sinks == 1
-            and not self.has_choice
-        )
+        if self.region or self.has_choice or len(self.returns) != 1:
+            return False
+        sinks = [slot for slot in range(self.parameters, self.size) if not self.successors[slot]]
+        return sinks == self.returns

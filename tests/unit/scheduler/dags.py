@@ -63,7 +63,7 @@ def binding_of(nodes: list[N], exits: tuple[str, ...] = (), region: bool = False
     binding = Binding(ExecutionPlan(dag_of(nodes, exits), region))
     handlers = Handlers(len(nodes))
     for slot, node in enumerate(nodes):
-        handlers.run[slot] = node.fn or (lambda *values: values[0] if values else node.name)
+        handlers.run[slot] = node.fn or (lambda *values, name=node.name: values[0] if values else name)
         handlers.kinds[slot] = node.kind
         handlers.effects[slot] = node.effect
         if node.attributes.get("opens"):
