@@ -229,7 +229,7 @@ class Runtime:
             if len(self._programs) > BINDINGS_MAX:
                 self._programs.popitem(last=False)
             return dag
-        from apxm.compiler import compile
+        from apxm.compiler.compile import compile
 
         return compile(program).into_dag()
 

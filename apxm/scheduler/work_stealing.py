@@ -66,15 +66,13 @@ class Worker:
                 theirs += mine[:half]
                 del mine[:half]
                 return True
-        if len(self.batches) > 1:
-            half = len(self.batches) // 2
-            thief.batches += self.batches[:half]
-            del self.batches[:half]
-            return True
-        if self.batches and len(self.batches[0][1]) > 1:
+        if len(self.batches) == 1 and len(self.batches[0][1]) > 1:
             frame, ready = self.batches[0]
             half = len(ready) // 2
             thief.batches.append((frame, ready[:half]))
             del ready[:half]
             return True
-        return False
+        half = (len(self.batches) + 1) // 2  # of one batch with one slot: that slot, as a victim may wait for long
+        thief.batches += self.batches[:half]
+        del self.batches[:half]
+        return half > 0

@@ -1,0 +1,186 @@
+"""Running a capability where it belongs: inline, on a thread, in a process; with a timeout; with errors by class."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import os
+import random
+from math import inf
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from apxm.capability.process import Crew, ProcessCall, ProcessDied
+from apxm.capability.threads import Lane, Odd, outcome
+from apxm.capability.wire import RemoteFailure, kind_of
+from apxm.errors import ApxmError, CapabilityError, TransientError, UnknownEffectError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+    from apxm.capability.record import CapabilityRecord
+
+THREADS_MAX = 64  # as many calls as a run may have waiting by default
+GRACE_S = 2.0  # for a killed process to be collected
+CLOSE_S = 1.0
+RETRY_BASE_S, RETRY_CAP_S = 0.05, 10.0
+
+
+class Calls:
+    """Owns the threads and processes in which capabilities run; both are started when first needed. Thread-safe."""
+
+    def __init__(self, *, threads_max: int = THREADS_MAX, processes_max: int | None = None) -> None:
+        self._crew = Crew()
+        self._threads = Lane("tool", threads_max)
+        self._processes = Lane("process", processes_max or max(2, os.cpu_count() or 2), self._crew.leave)
+
+    async def call(
+        self,
+        record: CapabilityRecord,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        *,
+        timeout_s: float | None = None,
+        until: float = inf,
+    ) -> Any:
+        """Call once; `timeout_s` None means the record's own. The arguments must have been checked, the result is.
+
+        When the call is cancelled after `until` (monotonic), its time was up by a limit that the caller keeps himself.
+
+        Raises the ApxmError that the capability raised; CapabilityError for any other exception, chained; TransientError
+        where trying again may help and is safe; UnknownEffectError where a call that must not be repeated got lost.
+        """
+        if timeout_s is None and record.timeout_ms is not None:
+            timeout_s = record.timeout_ms / 1e3
+        scope = asyncio.timeout(timeout_s)
+        attempt = _Attempt(record)
+        try:
+            async with scope:
+                value = await self._start(attempt, args, kwargs)
+        except ApxmError as error:
+            error.called = error.called or attempt.began
+            raise
+        except asyncio.CancelledError:
+            if monotonic() < until:
+                raise
+            raise attempt.late("did not answer in time") from None
+        except Exception as error:
+            if isinstance(error, TimeoutError) and scope.expired():
+                raise attempt.late(f"did not answer within {timeout_s:g} s") from None
+            raise attempt.failed(error) from error
+        return record.confirm(value)
+
+    def abandoned(self) -> list[str]:
+        """Names of capabilities whose calls were given up and still hold a thread."""
+        return self._threads.abandoned()
+
+    def close(self) -> None:
+        """Kill the processes and end the threads, within about a second; calls that hold a thread are left behind."""
+        self._crew.kill()
+        self._processes.close(CLOSE_S)
+        self._crew.kill()  # one that was just starting
+        self._threads.close(CLOSE_S)
+
+    async def _start(self, attempt: _Attempt, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        record = attempt.record
+        if record.run == "inline":
+            attempt.began = True
+            return await _inline(record, args, kwargs)
+        if record.run == "thread":
+            fn = record.fn
+
+            def work() -> Any:
+                attempt.began = True
+                return fn(*args, **kwargs)
+
+            return await outcome(self._threads, self._threads.submit(record.name, work))
+        assert record.target is not None
+        call = ProcessCall(self._crew, record.target, args, kwargs)
+
+        def ask() -> Any:
+            attempt.began = True
+            return call.run()
+
+        return await outcome(self._processes, self._processes.submit(record.name, ask), call.kill, GRACE_S)
+
+
+async def _inline(record: CapabilityRecord, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    try:
+        value = record.fn(*args, **kwargs)
+        return await value if inspect.isawaitable(value) else value
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        raise Odd(error) from error
+    except (SystemExit, KeyboardInterrupt) as error:  # a tool may not end the loop that others wait on
+        raise Odd(error) from error
+
+
+class _Attempt:
+    """One call on its way; knows whether the capability was reached, and so what a failure means."""
+
+    __slots__ = ("began", "record")
+
+    def __init__(self, record: CapabilityRecord) -> None:
+        self.record = record
+        self.began = False
+
+    def late(self, what: str) -> ApxmError:
+        """The error of a call that nobody waits for any longer."""
+        text = f"capability `{self.record.name}` {what}"
+        if not self.began:
+            return TransientError(f"{text}: it was still waiting for a free {self.record.run}", hint="raise its timeout_ms")
+        return self._lost(text)
+
+    def failed(self, error: Exception) -> ApxmError:
+        """The error of a call that raised."""
+        record = self.record
+        if isinstance(error, ProcessDied):
+            text = f"the process of capability `{record.name}` ended {error}"
+            return called(CapabilityError(text) if record.repeatable else UnknownEffectError(text))
+        kind = kind_of(error)
+        raised = str(error) if isinstance(error, (Odd, RemoteFailure)) else f"{type(error).__name__}: {error}"
+        text = f"capability `{record.name}` raised {raised}"
+        if kind in ("timeout", "connection") or (kind != "other" and record.repeatable):
+            return self._lost(text)
+        return called(CapabilityError(text))
+
+    def _lost(self, text: str) -> ApxmError:
+        if self.record.repeatable:
+            return called(TransientError(text))
+        hint = f"its effect is {self.record.effect.value}, so it is not tried again; look whether it happened"
+        return called(UnknownEffectError(text, hint=hint))
+
+
+def called(error: ApxmError) -> ApxmError:
+    """Mark an error: a call went out, so whoever made the call owned the retries."""
+    error.called = True
+    return error
+
+
+async def with_retries(
+    attempt: Callable[[], Awaitable[Any]],
+    *,
+    retries: int,
+    permit: Callable[[], bool],
+    announce: Callable[[int, float, ApxmError], None],
+    until: float,
+) -> Any:
+    """Repeat a call that may be repeated while it fails with TransientError: exponential back-off with full jitter.
+
+    At most `retries` times, each with a `permit` of the run, and never when the pause would last beyond `until`
+    (monotonic). `announce(attempt, seconds, error)` is told before each pause.
+    """
+    tries = 0
+    while True:
+        tries += 1
+        try:
+            return await attempt()
+        except TransientError as error:
+            seconds = random.uniform(0, min(RETRY_CAP_S, RETRY_BASE_S * 2 ** (tries - 1)))
+            if tries > retries or monotonic() + seconds >= until or not permit():
+                error.called = error.called or tries > 1
+                raise
+            announce(tries, seconds, error)
+        await asyncio.sleep(seconds)

@@ -1,0 +1,1 @@
+"""Capabilities that come with apxm. All of them need an explicit grant."""

@@ -1,0 +1,184 @@
+"""`apxm validate` and `apxm inspect`: what is wrong with a program, and what is in it. Neither runs anything of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from apxm.cli.exits import Exit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from apxm.artifact import Artifact
+    from apxm.dag import ExecutionDag
+    from apxm.errors import Problem
+
+File = Annotated[str, typer.Argument(metavar="FILE", help="a graph as JSON, a Python file (`file.py:name`), or an artifact")]
+
+
+def validate(file: File, json: Annotated[bool, typer.Option("--json", help="one JSON object")] = False) -> None:
+    """Check a program and report every broken rule, with its place and the fix.
+
+    Ends with 0 when the program is valid, warnings or not, and with 2 when it is not.
+    """
+    from apxm.cli import report
+    from apxm.cli.text import as_json, count, printable
+
+    errors, warnings = _problems(file)
+    if json:
+        found = {"errors": [problem.to_map() for problem in errors], "warnings": [problem.to_map() for problem in warnings]}
+        report.emit(as_json({"file": file, "valid": not errors, **found}))
+    else:
+        verdict = f"not valid: {count(len(errors), 'error')}" if errors else "valid"
+        more = f", {count(len(warnings), 'warning')}" if warnings else ""
+        lines = [f"{file}: {verdict}{more}"]
+        lines += [f"  error   [{problem.code}] {problem}" for problem in errors]
+        lines += [f"  warning [{problem.code}] {problem}" for problem in warnings]
+        report.emit(printable("\n".join(lines)))
+    raise typer.Exit(Exit.INVALID if errors else Exit.OK)
+
+
+def _problems(file: str) -> tuple[list[Problem], list[Problem]]:
+    """Errors and warnings; raises for what cannot be read at all."""
+    from apxm.cli import source
+    from apxm.errors import GraphError
+    from apxm.graph import validate as rules
+
+    try:
+        program = source.load(file)
+    except GraphError as error:
+        return list(error.problems), []
+    if program.authored is None:
+        return [], []
+    return rules.validate(program.authored), rules.warnings(program.authored)
+
+
+def inspect(
+    file: File,
+    json: Annotated[bool, typer.Option("--json", help="one JSON object")] = False,
+) -> None:
+    """Show what an artifact holds: its header, flows, nodes, capabilities and digest.
+
+    A graph is compiled in memory first, so that the same is shown as for its artifact.
+    """
+    from apxm.cli import report, source
+    from apxm.cli.text import as_json, printable
+
+    artifact = source.load(file).compiled()
+    report.emit(as_json(artifact_map(artifact)) if json else printable("\n".join(artifact_lines(artifact))))
+
+
+def artifact_map(artifact: Artifact) -> dict[str, Any]:
+    """Everything an artifact says about itself, as data."""
+    from apxm.artifact.format import VERSION
+
+    data = artifact.to_bytes()
+    return {
+        "name": artifact.name,
+        "format": ".".join(map(str, VERSION)),
+        "compiler": artifact.compiler,
+        "level": artifact.level,
+        "bytes": len(data),
+        "digest": artifact.digest,
+        "entry": ".".join(artifact.entry),
+        "metadata": artifact.metadata,
+        "agents": {name: dict(facts) for name, facts in artifact.agents.items()},
+        "flows": [
+            {**dag_map(dag), "agent": agent, "capabilities": _capabilities(artifact, (agent, name))}
+            for (agent, name), dag in artifact.flows().items()
+        ],
+    }
+
+
+def _capabilities(artifact: Artifact, flow: tuple[str, str]) -> dict[str, Any]:
+    facts = artifact.manifest.get(flow, {})
+    return {name: {"effect": fact.effect, "schema": fact.schema} for name, fact in facts.items()}
+
+
+def dag_map(dag: ExecutionDag) -> dict[str, Any]:
+    """A flow or region as data: its nodes in the order of the dag, each with what it takes in."""
+    return {
+        "name": dag.name,
+        "parameters": [{"name": parameter.name, "type": parameter.type_name} for parameter in dag.parameters],
+        "exits": [dag.names[slot] for slot in dag.exits],
+        "edges": dag.edge_count,
+        "nodes": [_node_map(dag, slot) for slot in range(len(dag.parameters), len(dag))],
+    }
+
+
+def _node_map(dag: ExecutionDag, slot: int) -> dict[str, Any]:
+    said: dict[str, Any] = {
+        "id": dag.ids[slot],
+        "name": dag.names[slot],
+        "op": op_of(dag, slot),
+        "inputs": list(_inputs(dag, slot)),
+    }
+    if attributes := dag.attributes.get(slot):
+        said["attributes"] = dict(attributes)
+    if regions := dag.regions.get(slot):
+        said["regions"] = {name: dag_map(region) for name, region in regions.items()}
+    return said
+
+
+def op_of(dag: ExecutionDag, slot: int) -> str:
+    """The name of the operation at a slot."""
+    from apxm.graph.ops import BY_CODE
+
+    row = BY_CODE[dag.ops[slot]]
+    return row.name if row is not None else "parameter"
+
+
+def _inputs(dag: ExecutionDag, slot: int) -> Iterator[dict[str, Any]]:
+    from apxm.dag import CONTROL, DATA, EFFECT
+
+    kinds = {DATA: "Data", CONTROL: "Control", EFFECT: "Effect"}
+    for edge in dag.in_edges(slot):
+        said = {"from": dag.names[edge.source], "dependency": kinds[edge.kind], "port": edge.port, "label": edge.label}
+        yield {key: value for key, value in said.items() if value is not None}
+
+
+def artifact_lines(artifact: Artifact) -> Iterator[str]:
+    """The same for a person."""
+    from apxm.cli.text import count
+
+    said = artifact_map(artifact)
+    size = count(said["bytes"], "byte")
+    yield f"{said['name']}: artifact of format {said['format']}, O{said['level']}, {size}, by {said['compiler']}"
+    yield f"digest {said['digest']}"
+    for flow in said["flows"]:
+        full = f"{flow['agent']}.{flow['name']}"
+        yield ""
+        takes = ", ".join(f"{parameter['name']}: {parameter['type']}" for parameter in flow["parameters"])
+        size = f"{count(len(flow['nodes']), 'node')}, {count(flow['edges'], 'edge')}"
+        yield f"flow {full}({takes}): {size}" + (" [entry]" if full == said["entry"] else "")
+        yield from _node_lines(flow, 1)
+        if flow["capabilities"]:
+            calls = (
+                f"{name} ({fact['effect'] or 'guarded unless its record says otherwise'})"
+                for name, fact in flow["capabilities"].items()
+            )
+            yield f"  calls {', '.join(calls)}"
+
+
+def _node_lines(flow: dict[str, Any], depth: int) -> Iterator[str]:
+    from apxm.cli.text import line
+
+    width = max((len(node["name"]) for node in flow["nodes"]), default=0)
+    for node in flow["nodes"]:
+        name = f"{'  ' * depth}{line(node['name'], 40):<{min(width, 40)}}  {node['op']:<15}"
+        yield f"{name} {_arrows(node['inputs'])}".rstrip()
+        for region_name, region in node.get("regions", {}).items():
+            takes = ", ".join(parameter["name"] for parameter in region["parameters"])
+            yield f"{'  ' * (depth + 1)}{region_name}({takes}):"
+            yield from _node_lines(region, depth + 2)
+
+
+def _arrows(inputs: list[dict[str, Any]]) -> str:
+    words = []
+    for edge in inputs:
+        text = edge["from"] + (f" [{edge['label']}]" if "label" in edge else "")
+        text = f"{edge['port']}={text}" if "port" in edge else text
+        words.append(text if edge["dependency"] == "Data" else f"({edge['dependency'].lower()} {text})")
+    return "← " + ", ".join(words) if words else ""

@@ -1,0 +1,167 @@
+"""`apxm ops`: the operation table, to read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from apxm.graph.operation import Attribute, Operation
+
+app = typer.Typer(help="Show the operations a program is made of.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_operations(
+    category: Annotated[str | None, typer.Option(metavar="NAME", help="only those of one category")] = None,
+    json: Annotated[bool, typer.Option("--json", help="one JSON object per operation, in a list")] = False,
+) -> None:
+    """List every operation, one line each."""
+    from apxm.cli import report
+    from apxm.cli.text import as_json, spelling
+    from apxm.errors import InvalidError
+    from apxm.graph.ops import OPERATIONS
+
+    categories = sorted({row.category for row in OPERATIONS.values()})
+    if category is not None and category not in categories:
+        raise InvalidError(f"there is no category `{category}`", hint=spelling(category, categories))
+    rows = [row for row in OPERATIONS.values() if category in (None, row.category)]
+    if json:
+        report.emit(as_json([operation_map(row) for row in rows]))
+    else:
+        report.emit("\n".join(operation_line(row) for row in rows))
+
+
+@app.command("show")
+def show_operation(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="such as ASK; any case")],
+    json: Annotated[bool, typer.Option("--json", help="one JSON object")] = False,
+) -> None:
+    """Show one operation: what it does, its attributes, inputs, edges and regions."""
+    from apxm.cli import report
+    from apxm.cli.text import as_json, spelling
+    from apxm.errors import InvalidError
+    from apxm.graph.ops import OPERATIONS
+
+    row = OPERATIONS.get(name.upper())
+    if row is None:
+        raise InvalidError(f"there is no operation `{name}`", hint=spelling(name.upper(), OPERATIONS))
+    report.emit(as_json(operation_map(row)) if json else operation_text(row))
+
+
+def operation_map(row: Operation) -> dict[str, Any]:
+    """A row of the table as data."""
+    return {
+        "name": row.name,
+        "code": row.code,
+        "category": row.category,
+        "doc": row.doc,
+        "effect": effect_of(row),
+        "latency": row.latency.name.lower(),
+        "rule": row.rule.name,
+        "inputs_min": row.inputs_min,
+        "inputs_max": row.inputs_max,
+        "ports": list(row.ports),
+        "labels": [*row.labels, "error"],
+        "regions": list(row.regions),
+        "needs": [list(group) for group in row.needs],
+        "runs": runs(row),
+        "attributes": [attribute_map(attribute) for attribute in row.attributes],
+    }
+
+
+def attribute_map(attribute: Attribute) -> dict[str, Any]:
+    """An attribute of a row as data."""
+    return {
+        "name": attribute.name,
+        "type": attribute.type,
+        "doc": attribute.doc,
+        "required": attribute.required,
+        "default": attribute.default,
+        "choices": list(attribute.choices),
+        "aliases": list(attribute.aliases),
+        "least": attribute.least,
+    }
+
+
+def effect_of(row: Operation) -> str:
+    """The effect class, or where it comes from."""
+    return row.effect.value if row.effect else "of its body or callee"
+
+
+def runs(row: Operation) -> bool:
+    """Whether this version has a handler for it; one without validates, and is refused when a program is bound."""
+    from apxm.executor.dispatch import binders
+
+    return row.name in binders()
+
+
+def operation_line(row: Operation) -> str:
+    """Name, category, effect and the first sentence."""
+    later = "" if runs(row) else "(later) "
+    return f"{row.name:<16} {row.category:<16} {effect_of(row):<22} {later}{first_sentence(row.doc)}"
+
+
+def first_sentence(doc: str) -> str:
+    """Up to the first full stop or colon that ends a thought."""
+    end = min((at for mark in (". ", ": ", "; ") if (at := doc.find(mark)) > 0), default=len(doc))
+    return doc[:end].rstrip(".")
+
+
+def operation_text(row: Operation) -> str:
+    """A row for a person: a paragraph, then one line per fact and attribute."""
+    import textwrap
+
+    lines = [f"{row.name}  ({row.category}, code {row.code})", "", *textwrap.wrap(row.doc, 100), ""]
+    lines += [f"  {name:<10} {text}" for name, text in facts(row)]
+    if row.attributes:
+        lines += ["", "attributes"]
+        for attribute in row.attributes:
+            about = f"{attribute.doc} ({', '.join(attribute_notes(attribute))})"
+            lines += textwrap.wrap(about, 100, initial_indent=f"  {attribute.name:<18} ", subsequent_indent=" " * 21)
+    return "\n".join(lines)
+
+
+def facts(row: Operation) -> list[tuple[str, str]]:
+    """What the row says beyond its text, as (name, text)."""
+    found = [("effect", effect_of(row)), ("latency", f"{row.latency.name.lower()} (≈ {row.latency.value} ms)")]
+    found += [("fires", row.rule.name), ("inputs", inputs_of(row))]
+    if row.ports not in ((), ("*",)):
+        found.append(("ports", ", ".join(row.ports)))
+    found.append(("labels", ", ".join(["any" if label == "*" else label for label in row.labels] + ["error"])))
+    if row.regions:
+        found.append(("regions", ", ".join("one per case" if region == "*" else region for region in row.regions)))
+    found += [("needs", "one of " + ", ".join(group)) for group in row.needs]
+    if not runs(row):
+        found.append(("status", "validates; this version has no handler for it yet"))
+    return found
+
+
+def inputs_of(row: Operation) -> str:
+    """How many Data in-edges it takes, in words."""
+    match row.inputs_min, row.inputs_max:
+        case _, 0:
+            return "none"
+        case 0, None:
+            return "any number"
+        case least, None:
+            return f"{least} or more"
+        case least, most:
+            return str(least) if least == most else f"{least} to {most}"
+
+
+def attribute_notes(attribute: Attribute) -> list[str]:
+    """Type, choices, default, spellings: what stands in brackets behind an attribute."""
+    notes = [attribute.type, "required"] if attribute.required else [attribute.type]
+    if attribute.choices:
+        notes.append(" | ".join(attribute.choices))
+    if attribute.default is not None:
+        import json
+
+        notes.append(f"default {json.dumps(attribute.default)}")
+    if attribute.least is not None:
+        notes.append(f"at least {attribute.least:g}")
+    if attribute.aliases:
+        notes.append("also " + ", ".join(attribute.aliases))
+    return notes

@@ -1,0 +1,81 @@
+"""Values and text as a person or a script reads them. Never lets a control sequence of a program reach a terminal."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import re
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+# C0 and C1 control characters but for tab and newline: a program's text may not move the cursor or set a title.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def printable(text: str) -> str:
+    """`text` with control characters shown as escapes."""
+    return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
+
+
+def line(text: str, width: int) -> str:
+    """`text` on one line of at most `width` characters."""
+    flat = printable(" ".join(text.split()))
+    return flat if len(flat) <= width else flat[: max(width - 1, 0)] + "…"
+
+
+def plain(value: Any) -> Any:
+    """`value` as JSON can say it: bytes as {base64}, arrays and tensors as {dtype, shape, data}."""
+    match value:
+        case None | bool() | int() | str():
+            return value
+        case float():
+            return value if math.isfinite(value) else str(value)
+        case bytes():
+            return {"base64": base64.b64encode(value).decode("ascii")}
+        case dict():
+            return {str(key): plain(item) for key, item in value.items()}
+        case list() | tuple():
+            return [plain(item) for item in value]
+    if hasattr(value, "tolist") and hasattr(value, "shape"):
+        return {"dtype": str(value.dtype), "shape": list(value.shape), "data": plain(value.tolist())}
+    return str(value)
+
+
+def as_json(value: Any, *, indent: int | None = 2) -> str:
+    """JSON text of any value a run can give."""
+    return json.dumps(plain(value), indent=indent, ensure_ascii=False)
+
+
+def as_text(value: Any) -> str:
+    """A text as it stands, anything else as JSON."""
+    return value if isinstance(value, str) else as_json(value)
+
+
+def duration(seconds: float) -> str:
+    """A duration with two or three meaningful digits: `3 ms`, `1.25 s`, `2 m 05 s`."""
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 60:
+        return f"{seconds:.2f} s" if seconds < 10 else f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} m {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} m"
+
+
+def count(number: int, one: str, many: str | None = None) -> str:
+    """`1 node`, `3 nodes`."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def spelling(word: str, known: Iterable[str]) -> str:
+    """A hint for a name that is not there: the nearest right spelling, else what there is, up to ten."""
+    import difflib
+
+    names = sorted(known)
+    near = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
+    if near:
+        return f"did you mean `{near[0]}`?"
+    more = ", …" if len(names) > 10 else ""
+    return f"there are: {', '.join(f'`{name}`' for name in names[:10])}{more}" if names else "there are none"

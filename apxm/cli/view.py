@@ -1,0 +1,100 @@
+"""Who shows a run while it goes: nobody, plain lines, or the live tree. They only read Progress; stdout is never theirs."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from typing import TYPE_CHECKING, Protocol
+
+from apxm.cli.text import count, duration, line, printable
+from apxm.observability import events
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self, TextIO
+
+    from apxm.cli.progress import Progress, Row
+
+LONG_S = 0.5  # a node faster than this gets no line of its own when it is done
+QUIET_S = 5.0  # after this long without a line, say what is running
+
+
+class View(Protocol):
+    """Shows events as they come, between `__enter__` and `__exit__`."""
+
+    def show(self, event: events.Event) -> None: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
+
+
+def choose(progress: Progress, *, quiet: bool) -> View | None:
+    """The live tree when standard error is a terminal, lines when it is not, nothing when asked to be quiet."""
+    if quiet:
+        return None
+    if sys.stderr.isatty():
+        from apxm.cli.live import LiveTree
+
+        return LiveTree(progress)
+    return Lines(progress, sys.stderr)
+
+
+class Lines:
+    """Sparse lines for logs and pipes: what went wrong, what took long, what the program printed, how far a MAP is."""
+
+    def __init__(self, progress: Progress, to: TextIO) -> None:
+        self.progress, self.to = progress, to
+        self._stop = threading.Event()
+        self._pulse = threading.Thread(target=self._beat, name="apxm-cli-pulse", daemon=True)
+        self._said_at = progress.clock()
+
+    def __enter__(self) -> Self:
+        self._pulse.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._pulse.join()
+
+    def show(self, event: events.Event) -> None:
+        self.progress.apply(event)
+        match event:
+            case events.Printed():
+                self._write(printable(event.text))
+            case events.NodeRetried():
+                self._say(f"! {self._name(event)} is tried again in {duration(event.seconds)}: {line(event.error, 160)}")
+            case events.NodeEnded(outcome="failed"):
+                self._say(f"✗ {line(event.name, 40)} ({event.op}) failed: {line(event.error or '', 160)}")
+            case events.NodeEnded(outcome="done") if not event.path and event.duration_ms >= LONG_S * 1000:
+                self._say(f"✓ {line(event.name, 40)} ({event.op}) in {duration(event.duration_ms / 1000)}")
+
+    def _name(self, event: events.NodeRetried) -> str:
+        row = self.progress.rows.get((*(step[0] for step in event.path), event.node))
+        return line(row.name, 40) if row else f"node {event.node}"
+
+    def _say(self, text: str) -> None:
+        self._write(f"[{self.progress.now():6.1f} s] {text}")
+
+    def _write(self, text: str) -> None:
+        self._said_at = self.progress.clock()
+        print(text, file=self.to, flush=True)
+
+    def _beat(self) -> None:
+        while not self._stop.wait(QUIET_S / 5):
+            if self.progress.clock() - self._said_at < QUIET_S:
+                continue
+            with self.progress.lock:
+                busy = "; ".join(state_of(row) for row in self.progress.running() if row.depth == 0)
+            self._say(f"… {busy or 'waiting'}")
+
+
+def state_of(row: Row) -> str:
+    """A node that runs, in a few words: `read (MAP) 37 of 120`."""
+    text = f"{line(row.name, 40)} ({row.op})"
+    if row.frames_total:
+        return f"{text} {row.frames_closed:,} of {row.frames_total:,}"
+    return f"{text} round {row.frames_closed + 1:,}" if row.frames_opened else text
+
+
+def opening(flow: str, nodes: int) -> str:
+    """The line before a run."""
+    return f"running `{line(flow, 60)}`: {count(nodes, 'node')}"

@@ -1,0 +1,110 @@
+"""INV and PRINT: calling the world, and telling whoever watches."""
+
+from __future__ import annotations
+
+from math import inf
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from apxm.capability.run import with_retries
+from apxm.capability.system import granted
+from apxm.errors import BindError, CapabilityError
+from apxm.executor.arguments import renderer
+from apxm.executor.bind import Bound, Kind
+from apxm.executor.call import Call
+from apxm.graph.operation import Effect
+from apxm.graph.template import as_text, parse
+from apxm.observability.events import Called, NodeRetried, Printed
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from apxm.capability.record import CapabilityRecord
+    from apxm.errors import ApxmError
+    from apxm.executor.bind import Binder, NodeSpec, Services
+    from apxm.executor.context import OpContext
+
+RETRIES = 2  # of a call that may be repeated, when the node does not say
+
+
+class _Invocation:
+    """An INV whose capability waits, or touches the world: counted, timed, retried where that does no harm."""
+
+    def __init__(self, spec: NodeSpec, call: Call) -> None:
+        self.call, self.record = call, call.record
+        limits = [each for each in (call.record.timeout_ms, spec.attributes.get("timeout_ms")) if each is not None]
+        self.timeout_s = min(limits) / 1e3 if limits else None
+        self.retries = spec.attributes.get("retries", RETRIES) if call.record.repeatable else 0
+
+    async def fire(self, context: OpContext, *inputs: Any) -> Any:
+        args, kwargs = self.call.arguments(inputs)
+
+        def announce(attempt: int, seconds: float, error: ApxmError) -> None:
+            context.run.publish(NodeRetried(context.path, context.node, attempt, seconds, str(error)))
+
+        return await with_retries(
+            lambda: self._attempt(context, args, kwargs),
+            retries=self.retries,
+            permit=context.run.retry_permit,
+            announce=announce,
+            until=context.deadline,
+        )
+
+    async def _attempt(self, context: OpContext, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+        record, run = self.record, context.run
+        counted = record.effect is not Effect.PURE
+        reservation = run.ledger.reserve(tool_calls=1) if counted else None
+        until = context.deadline if context.deadline < run.deadline else inf  # of this node, not of the run
+        began, ok = monotonic(), False
+        try:
+            calls = run.capabilities.calls
+            value = await calls.call(record, args, kwargs, timeout_s=self.timeout_s, until=until)
+            ok = True
+        finally:
+            if reservation is not None:
+                reservation.settle(tool_calls=1)
+            run.publish(Called(context.path, context.node, "capability", record.name, (monotonic() - began) * 1e3, ok))
+        return value
+
+
+def bind_inv(spec: NodeSpec, services: Services) -> Bound:
+    """Find the capability, see that it is granted, and place its arguments.
+
+    A capability of the host that the node names is allowed; a built-in tool needs a grant. A pure function is called by
+    the run loop itself; its record's timeout does not apply, and it raises whatever it raises.
+    """
+    record = granted(_record(spec, services), services.grants)
+    call = Call(spec, record)
+    owns = record.gives or record.borrows or record.run == "process"  # what a process sent is nobody else's
+    if record.inline_pure:
+        return Bound(Kind.PURE, call.closure(len(spec.inputs)), Effect.PURE, owns=owns)
+    label = None if record.effect is Effect.PURE else f"tool:{record.name}"
+    return Bound(Kind.ASYNC, _Invocation(spec, call).fire, record.effect, label=label, owns=owns)
+
+
+def bind_print(spec: NodeSpec, services: Services) -> Bound:
+    """Fill the message; without placeholders the inputs follow it, separated by spaces."""
+    message = spec.attributes.get("message", "")
+    filled = renderer(spec, message) if parse(message).placeholders else None
+
+    def show(context: OpContext, *inputs: Any) -> Any:
+        if filled is not None:
+            text = filled(inputs)
+        else:
+            text = " ".join([*([message] if message else ()), *map(as_text, inputs)])
+        context.run.publish(Printed(context.path, context.node, text))
+        return inputs[0] if inputs else text
+
+    return Bound(Kind.SYNC, show, Effect.IDEMPOTENT, owns=True)
+
+
+def _record(spec: NodeSpec, services: Services) -> CapabilityRecord:
+    name = spec.attributes["capability"]
+    try:
+        return services.capabilities.get(name)
+    except CapabilityError as error:
+        text = f"flow `{spec.flow}` calls capability `{name}`, which is not registered (node `{spec.name}`)"
+        raise BindError(text, hint=error.hint) from None
+
+
+BINDERS: dict[str, Binder] = {"INV": bind_inv, "PRINT": bind_print}

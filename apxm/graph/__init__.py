@@ -1,0 +1,1 @@
+"""What a program is, as a person writes it: model, builder, JSON contract, operation table, rules."""

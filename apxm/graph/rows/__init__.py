@@ -1,0 +1,1 @@
+"""The rows of the operation table, one module per family. `apxm.graph.ops` joins them."""

@@ -1,0 +1,78 @@
+"""How well an entry of memory answers a query, by its words. Pure; nothing here knows what a vector is."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from apxm.llm.text import terms
+from apxm.values import same
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+TEXT_CHARS_MAX = 4_000  # of one value that a search reads: bounds a search over a full memory to a fraction of a second
+
+KEY_IS, KEY_HAS, TEXT_HAS = 1.0, 0.9, 0.6  # the whole query is the key, is in the key, is in the text
+TERM_IN_KEY, TERM_IN_TEXT = 0.85, 0.6  # one term of the query; the score is their mean over the terms
+
+
+class Query:
+    """A search for words; `score` rates one entry from 0 (nothing in common) to 1 (the query is the key)."""
+
+    def __init__(self, text: str) -> None:
+        self.whole = " ".join(text.casefold().split())
+        self.terms = tuple(dict.fromkeys(terms(text) or text.casefold().split()))
+        self._trunks = {term: term[:-1] if len(term) > 3 and term[-1] in "iy" else term for term in self.terms}
+        longest_first = sorted(map(re.escape, self._trunks.values()), key=len, reverse=True)
+        self._pattern = re.compile(rf"(?<![^\W_])(?:{'|'.join(longest_first)})") if longest_first else None
+
+    def score(self, key: str, value: Any) -> float:
+        if self._pattern is None:
+            return 0.0
+        name = key.casefold()
+        if name == self.whole:
+            return KEY_IS
+        if self.whole in name:
+            return KEY_HAS
+        text = text_of(value).casefold()
+        found = TEXT_HAS if self.whole in text else 0.0
+        in_key = set(terms(key))
+        in_text = set(self._pattern.findall(text))
+        gained = sum(
+            TERM_IN_KEY if term in in_key else TERM_IN_TEXT if trunk in in_text else 0.0 for term, trunk in self._trunks.items()
+        )
+        return round(max(found, gained / len(self.terms)), 4)
+
+
+def text_of(value: Any, chars_max: int = TEXT_CHARS_MAX) -> str:
+    """The strings inside a value, map keys included, up to a limit."""
+    if type(value) is str:
+        return value[:chars_max]
+    parts: list[str] = []
+    left = chars_max
+    for part in _strings(value):
+        parts.append(part[:left])
+        left -= len(parts[-1]) + 1
+        if left <= 0:
+            break
+    return "\n".join(parts)
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if type(value) is str:
+        yield value
+    elif type(value) is list:
+        for item in value:
+            yield from _strings(item)
+    elif type(value) is dict:
+        for key, item in value.items():
+            yield key
+            yield from _strings(item)
+
+
+def fits(value: Any, where: Mapping[str, Any] | None) -> bool:
+    """Whether a value is a map that has these fields with these values."""
+    if not where:
+        return True
+    return type(value) is dict and all(field in value and same(value[field], wanted) for field, wanted in where.items())

@@ -1,0 +1,242 @@
+"""The short-term memory of one run: scoped, bounded, forgetting what was used least. Never an error for being full."""
+
+from __future__ import annotations
+
+import heapq
+from collections import OrderedDict
+from dataclasses import dataclass
+from sys import getsizeof
+from threading import Lock
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from apxm.errors import InvalidError
+from apxm.memory.matching import Query, fits
+from apxm.values import SCALARS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+ENTRY_BYTES = 200  # what an entry costs beside its key and value: a tuple, a place in the order, a hash slot
+MISSING: Any = object()
+
+Place: TypeAlias = tuple[str, str]  # scope, key
+Entry: TypeAlias = tuple[Any, int, float | None]  # value, bytes, when it expires
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Something happened to an entry: put, delete, evict (no room) or expire (its time to live is over)."""
+
+    kind: Literal["put", "delete", "evict", "expire"]
+    scope: str
+    key: str
+
+
+class ShortTermMemory:
+    """Values by scope and key, at most `entries_max` of them and `bytes_max` in all; the least recently used go first.
+
+    Values are taken as they are: settled ones, which nobody changes any more. An expired entry is gone for every reader
+    at once, and its room is taken back before that of any living entry. Thread-safe; `on_change` is called outside the
+    lock, after the change.
+    """
+
+    __slots__ = ("_bytes", "_clock", "_entries", "_expiring", "_lock", "bytes_max", "entries_max", "on_change")
+
+    def __init__(
+        self,
+        entries_max: int,
+        bytes_max: int,
+        *,
+        clock: Callable[[], float] = monotonic,
+        on_change: Callable[[Change], None] | None = None,
+    ) -> None:
+        self.entries_max, self.bytes_max, self.on_change = entries_max, bytes_max, on_change
+        self._clock = clock
+        self._lock = Lock()
+        self._entries: OrderedDict[Place, Entry] = OrderedDict()  # least recently used first
+        self._expiring: list[tuple[float, Place]] = []  # a heap; entries overwritten since are passed over
+        self._bytes = 0
+
+    def put(self, scope: str, key: str, value: Any, ttl_ms: float | None = None) -> None:
+        """Store a value; what it replaces is gone. A value larger than the whole memory is not kept."""
+        place = (scope, key)
+        size = ENTRY_BYTES + len(key) + (getsizeof(value) if type(value) in SCALARS else size_of(value))
+        expires = None if ttl_ms is None else self._clock() + ttl_ms / 1e3
+        entries = self._entries
+        with self._lock:
+            old = entries.get(place)
+            entries[place] = (value, size, expires)
+            if old is None:
+                self._bytes += size
+            else:
+                self._bytes += size - old[1]
+                entries.move_to_end(place)
+            if expires is not None:
+                self._remember_expiry(expires, place)
+            full = self._bytes > self.bytes_max or (old is None and len(entries) > self.entries_max)
+            gone = self._make_room() if full else None
+        if self.on_change is not None:
+            self._tell([Change("put", scope, key), *(gone or ())])
+
+    def get(self, scopes: Sequence[str], key: str) -> Any:
+        """The value under `key` in the first scope that has it, else MISSING. It counts as used."""
+        lapsed: Change | None = None
+        entries = self._entries
+        with self._lock:
+            for scope in scopes:
+                place = (scope, key)
+                entry = entries.get(place)
+                if entry is None:
+                    continue
+                value, _, expires = entry
+                if expires is None or expires > self._clock():
+                    entries.move_to_end(place)
+                    return value
+                lapsed = self._remove(place, "expire")
+        if lapsed is not None:
+            self._tell([lapsed])
+        return MISSING
+
+    def delete(self, scope: str, key: str) -> bool:
+        """Forget an entry; False when there was none."""
+        with self._lock:
+            if (scope, key) not in self._entries:
+                return False
+            change = self._remove((scope, key), "delete")
+        self._tell([change])
+        return change.kind == "delete"
+
+    def search(
+        self,
+        scopes: Sequence[str],
+        query: str,
+        *,
+        limit: int = 10,
+        min_score: float = 0.0,
+        where: Mapping[str, Any] | None = None,
+    ) -> list[tuple[str, Any, float]]:
+        """(key, value, score) of the entries with something in common with `query`, best first, newest first among equals.
+
+        A key in several scopes counts in the first of them only. Searching does not count as using.
+        """
+        wanted = Query(query)
+        found: dict[str, tuple[float, int, int, Any]] = {}
+        for age, (scope, key, value) in enumerate(reversed(self._living())):
+            if scope not in scopes:
+                continue
+            rank = scopes.index(scope)
+            if (known := found.get(key)) is not None and known[2] < rank:
+                continue
+            score = wanted.score(key, value) if fits(value, where) else 0.0
+            found[key] = (score, age, rank, value)
+        hits = [(key, value, score) for key, (score, age, _, value) in sorted(found.items(), key=_by_score) if score > 0]
+        return [hit for hit in hits if hit[2] >= min_score][:limit]
+
+    def snapshot(self) -> dict[str, Any]:
+        """Everything alive as one value, least recently used first; times to live as what is left of them."""
+        with self._lock:
+            now = self._clock()
+            rows = [
+                [scope, key, value, None if expires is None else (expires - now) * 1e3]
+                for (scope, key), (value, _, expires) in self._entries.items()
+                if expires is None or expires > now
+            ]
+        return {"entries": rows}
+
+    def restore(self, snapshot: Mapping[str, Any]) -> None:
+        """Replace everything by a snapshot. InvalidError, and nothing replaced, when it is none."""
+        rows = snapshot.get("entries")
+        if not isinstance(rows, list) or not all(map(_is_row, rows)):
+            raise InvalidError("this is no snapshot of a short-term memory", hint="pass on what snapshot() gave")
+        self.clear()
+        for scope, key, value, ttl_ms in rows:
+            self.put(scope, key, value, ttl_ms)
+
+    def clear(self) -> None:
+        """Forget everything, without telling anybody."""
+        with self._lock:
+            self._entries.clear()
+            self._expiring.clear()
+            self._bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._living())
+
+    @property
+    def bytes_used(self) -> int:
+        """What the entries take, by our estimate."""
+        return self._bytes
+
+    def check(self) -> None:
+        """What must always hold."""
+        with self._lock:
+            assert self._bytes == sum(size for _, size, _ in self._entries.values()), "bytes are what the entries have"
+            assert len(self._entries) <= self.entries_max, "no more entries than allowed"
+            assert self._bytes <= self.bytes_max, "no more bytes than allowed"
+            waiting = {(expires, place) for place, (_, _, expires) in self._entries.items() if expires is not None}
+            assert waiting <= set(self._expiring), "everything that expires is waited for"
+
+    def _living(self) -> list[tuple[str, str, Any]]:
+        with self._lock:
+            now = self._clock() if self._expiring else 0.0
+            items = self._entries.items()
+            return [(scope, key, value) for (scope, key), (value, _, expires) in items if expires is None or expires > now]
+
+    def _remove(self, place: Place, kind: Literal["delete", "evict", "expire"]) -> Change:
+        """Under the lock. Deleting what has expired is an expiry."""
+        _, size, expires = self._entries.pop(place)
+        self._bytes -= size
+        lapsed = kind != "expire" and expires is not None and expires <= self._clock()
+        return Change("expire" if lapsed else kind, *place)
+
+    def _make_room(self) -> list[Change]:
+        """Under the lock: what has expired goes, then what does not fit at all, then what was used least recently."""
+        gone: list[Change] = []
+        now = self._clock()
+        while self._expiring and self._expiring[0][0] <= now:
+            expires, place = heapq.heappop(self._expiring)
+            entry = self._entries.get(place)
+            if entry is not None and entry[2] == expires:
+                gone.append(self._remove(place, "expire"))
+        newest = next(reversed(self._entries), None)
+        if newest is not None and self._entries[newest][1] > self.bytes_max:
+            gone.append(self._remove(newest, "evict"))
+        while self._bytes > self.bytes_max or len(self._entries) > self.entries_max:
+            gone.append(self._remove(next(iter(self._entries)), "evict"))
+        return gone
+
+    def _remember_expiry(self, expires: float, place: Place) -> None:
+        heap = self._expiring
+        if len(heap) > 2 * len(self._entries) + 64:  # mostly overwritten or deleted since
+            heap[:] = [(entry[2], place) for place, entry in self._entries.items() if entry[2] is not None]
+            heapq.heapify(heap)
+        else:
+            heapq.heappush(heap, (expires, place))
+
+    def _tell(self, changes: Sequence[Change]) -> None:
+        if self.on_change is not None:
+            for change in changes:
+                self.on_change(change)
+
+
+def _by_score(item: tuple[str, tuple[float, int, int, Any]]) -> tuple[float, int]:
+    return -item[1][0], item[1][1]
+
+
+def _is_row(row: Any) -> bool:
+    if not isinstance(row, list) or len(row) != 4 or type(row[0]) is not str or type(row[1]) is not str:
+        return False
+    return row[3] is None or type(row[3]) in (int, float)
+
+
+def size_of(value: Any) -> int:
+    """About how many bytes a settled value takes in memory."""
+    kind = type(value)
+    if kind in SCALARS:
+        return getsizeof(value)
+    if kind is list:
+        return getsizeof(value) + sum(map(size_of, value))
+    if kind is dict:
+        return getsizeof(value) + sum(getsizeof(key) + size_of(item) for key, item in value.items())
+    return ENTRY_BYTES + int(value.nbytes)  # an array or a tensor

@@ -1,0 +1,186 @@
+"""All memory of a runtime behind one vocabulary: put, get, delete, search. Each run gets its own short-term memory."""
+
+from __future__ import annotations
+
+from threading import Lock
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from apxm.config import MemoryConfig
+from apxm.errors import InvalidError
+from apxm.memory.stm import MISSING, ShortTermMemory
+from apxm.values import SCALARS, check, settle
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from apxm.memory.stm import Change
+
+TIERS = ("stm",)
+LATER = {
+    "ltm": "comes with the long-term memory",
+    "episodic": "comes with the episodic memory",
+    "all": "comes with the long-term and episodic memory",
+}
+KEY_CHARS_MAX = 1_000
+
+
+def tier_refusal(tier: str) -> str | None:
+    """Why a tier cannot be used, or None when it can."""
+    if tier in TIERS:
+        return None
+    reason = LATER.get(tier)
+    if reason is None:
+        return f"there is no memory tier `{tier}`; expected {', '.join((*TIERS, *LATER))}"
+    return f"memory tier `{tier}` {reason}; this version has `stm`"
+
+
+class RunMemory:
+    """The memory of one run, as one agent (and flow) of it sees it.
+
+    Scopes are nested: `run` is shared by all agents, `agent` by the flows of one, `flow` is for one flow. Reading looks
+    into the narrowest scope first; writing goes to `agent` unless told otherwise. Closed when the run ends.
+    """
+
+    __slots__ = ("_chain", "_scopes", "_stm", "_system", "_views", "agent", "flow", "run_id")
+
+    def __init__(
+        self, system: MemorySystem, stm: ShortTermMemory, run_id: str, agent: str, flow: str | None, views: dict[Any, RunMemory]
+    ) -> None:
+        self.run_id, self.agent, self.flow = run_id, agent, flow
+        self._system, self._stm, self._views = system, stm, views
+        scopes = {"agent": f"agent:{agent}", "run": "run"}
+        # The length keeps agent `a.b` with flow `c` apart from agent `a` with flow `b.c`.
+        self._scopes = scopes if flow is None else {"flow": f"flow:{len(agent)}:{agent}.{flow}", **scopes}
+        self._chain = tuple(self._scopes.values())  # narrowest first
+        views[agent, flow] = self
+
+    def view(self, agent: str, flow: str | None = None) -> RunMemory:
+        """The same memory as another agent or flow sees it."""
+        return self._views.get((agent, flow)) or RunMemory(self._system, self._stm, self.run_id, agent, flow, self._views)
+
+    def put(self, key: str, value: Any, *, tier: str = "stm", scope: str = "agent", ttl_ms: float | None = None) -> Any:
+        """Store a value and give it back. `scope` is run, agent or flow; after `ttl_ms` it is forgotten."""
+        if tier != "stm":
+            _refuse(tier)
+        if type(key) is not str or not 0 < len(key) <= KEY_CHARS_MAX:
+            raise _bad_key(key)
+        if ttl_ms is not None and ttl_ms <= 0:
+            raise InvalidError(f"ttl_ms of `{key}` is {ttl_ms!r}, expected more than 0")
+        if type(value) not in SCALARS:
+            value = settle(value, where=f"memory key `{key}`")
+            check(value, f"memory key `{key}`")
+        place = self._scopes.get(scope)
+        if place is None:
+            raise _no_scope(scope)
+        self._stm.put(place, key, value, ttl_ms)
+        return value
+
+    def keep(self, key: str, value: Any, ttl_ms: float | None = None) -> Any:
+        """`put` of a value that is settled already: what UMEM does with its input."""
+        if type(key) is not str or not 0 < len(key) <= KEY_CHARS_MAX:
+            raise _bad_key(key)
+        self._stm.put(self._scopes["agent"], key, value, ttl_ms)
+        return value
+
+    def get(self, key: str, default: Any = None, *, tier: str = "stm") -> Any:
+        """The value under `key`, else `default`. Lists and maps are copies."""
+        if tier != "stm":
+            _refuse(tier)
+        value = self._stm.get(self._chain, key)
+        if value is MISSING:
+            return default
+        return value if type(value) in SCALARS else settle(value)
+
+    def find(self, key: str) -> Any:
+        """`get` without a copy, for who will not change it: what QMEM does."""
+        value = self._stm.get(self._chain, key)
+        return None if value is MISSING else value
+
+    def search(
+        self,
+        query: str,
+        *,
+        tier: str = "stm",
+        limit: int = 10,
+        min_score: float = 0.0,
+        where: Mapping[str, Any] | None = None,
+    ) -> list[dict[str, Any]]:
+        """Entries `{key, value, score}` whose key or text matches, best first; `where` are fields their values must have."""
+        if tier != "stm":
+            _refuse(tier)
+        hits = self._stm.search(self._chain, query, limit=limit, min_score=min_score, where=where)
+        return [{"key": key, "value": value, "score": score} for key, value, score in hits]
+
+    def delete(self, key: str, *, tier: str = "stm", scope: str = "agent") -> bool:
+        """Forget an entry of one scope; False when there was none."""
+        if tier != "stm":
+            _refuse(tier)
+        place = self._scopes.get(scope)
+        if place is None:
+            raise _no_scope(scope)
+        return self._stm.delete(place, key)
+
+    def snapshot(self) -> dict[str, Any]:
+        """The memory of the whole run as one value."""
+        return self._stm.snapshot()
+
+    def restore(self, snapshot: Mapping[str, Any]) -> None:
+        """Make the memory of the whole run what a snapshot says."""
+        self._stm.restore(snapshot)
+
+    def __len__(self) -> int:
+        return len(self._stm)
+
+    def close(self) -> None:
+        """The run is over: forget everything. Idempotent."""
+        self._stm.clear()
+        self._system._closed(self._stm)
+
+
+def _no_scope(scope: str) -> InvalidError:
+    hint = "make a view of the flow first: memory.view(agent, flow)" if scope == "flow" else "expected run, agent or flow"
+    return InvalidError(f"there is no memory scope `{scope}` here", hint=hint)
+
+
+def _refuse(tier: str) -> None:
+    reason = tier_refusal(tier)
+    if reason is not None:
+        raise InvalidError(reason)
+
+
+def _bad_key(key: Any) -> InvalidError:
+    return InvalidError(f"memory key {key!r:.60} is not a text of 1 to {KEY_CHARS_MAX} characters")
+
+
+class MemorySystem:
+    """Opens the memory of runs, and closes what is still open when the runtime ends."""
+
+    def __init__(self, config: MemoryConfig | None = None, *, clock: Callable[[], float] = monotonic) -> None:
+        self.config = config or MemoryConfig()
+        self._clock = clock
+        self._lock = Lock()
+        self._open: dict[int, ShortTermMemory] = {}
+
+    def run(self, run_id: str, agent: str = "default", *, on_change: Callable[[Change], None] | None = None) -> RunMemory:
+        """A new, empty memory for one run, whatever its id: two runs never share one. Close it when the run ends."""
+        stm = ShortTermMemory(self.config.stm_entries, self.config.stm_bytes, clock=self._clock, on_change=on_change)
+        with self._lock:
+            self._open[id(stm)] = stm
+        return RunMemory(self, stm, run_id, agent, None, {})
+
+    @property
+    def open_runs(self) -> int:
+        """Runs whose memory is not closed yet."""
+        return len(self._open)
+
+    def close(self) -> None:
+        """Forget the memory of every run. Idempotent."""
+        with self._lock:
+            left, self._open = list(self._open.values()), {}
+        for stm in left:
+            stm.clear()
+
+    def _closed(self, stm: ShortTermMemory) -> None:
+        with self._lock:
+            self._open.pop(id(stm), None)

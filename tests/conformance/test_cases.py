@@ -1,0 +1,194 @@
+"""Every case of the corpus, through the whole way: JSON, artifact bytes, dag, run. At O0 and O1, traced and not."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jsonschema_rs
+import pytest
+
+from apxm import Artifact, RunOptions, Runtime
+from apxm.budget import Limits
+from apxm.errors import ApxmError
+from apxm.executor.dispatch import binders
+from apxm.graph.contract import from_json
+from apxm.graph.ops import OPERATIONS
+from apxm.llm.scripted import ScriptedModel
+from apxm.observability.events import Printed
+from apxm.values import same
+from tests.conformance.capabilities import World
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+CASES = Path(__file__).parents[2] / "artifacts" / "cases"
+SCHEMA = json.loads((Path(__file__).parent / "case.schema.json").read_text(encoding="utf-8"))
+
+# Attributes that no case can show yet: what reads them comes with a later part.
+LATER = {"UMEM.durable", "UMEM.belief_key", "QMEM.staging_id"}
+
+
+@cache
+def cases() -> dict[str, dict[str, Any]]:
+    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(CASES.glob("*.json"))}
+
+
+@dataclass(frozen=True)
+class Mode:
+    """One way of running a case."""
+
+    level: int
+    traced: bool = False
+    static: bool = True
+
+    def __str__(self) -> str:
+        return f"O{self.level}{'-traced' if self.traced else ''}{'' if self.static else '-dataflow'}"
+
+
+MODES = (Mode(0), Mode(1), Mode(0, traced=True), Mode(1, static=False))
+
+
+@dataclass
+class Found:
+    """What came out of one run."""
+
+    outputs: dict[str, Any] | None
+    value: Any
+    error: ApxmError | None
+    stats: Any
+    printed: list[str] | None
+    calls: list[list[Any]]
+
+
+def run(case: dict[str, Any], mode: Mode, tmp_path: Path) -> Found:
+    world = World()
+    script = tmp_path / "script.json"
+    script.write_text(json.dumps(case.get("model", [])), encoding="utf-8")
+    options = dict(case.get("options", {}))
+    if "budget" in options:
+        options["budget"] = Limits(**options["budget"])
+    with Runtime(model=ScriptedModel.load(script)) as runtime:
+        runtime.static_tier = mode.static
+        for name, record in world.records().items():
+            runtime.capability_system().register(name, record)
+        dag = Artifact.from_bytes(compile(from_json(case["program"]), level=mode.level).to_bytes()).into_dag()
+        error, result = None, None
+        wanted = RunOptions(trace=mode.traced, grants=case.get("grants", ()), **options)
+        try:
+            result = runtime.execute(dag, case.get("parameters"), run=wanted)
+        except ApxmError as raised:
+            error, result = raised, raised.result
+    return Found(
+        outputs=None if result is None else result.outputs,
+        value=None if result is None else result.value,
+        error=error,
+        stats=None if result is None else result.stats,
+        printed=[event.text for event in result.events() if isinstance(event, Printed)] if result and mode.traced else None,
+        calls=world.calls,
+    )
+
+
+def differences(expected: dict[str, Any], found: Found, mode: Mode) -> Iterator[str]:
+    """Everything that is not as the case says."""
+    if "error" in expected:
+        yield from error_differences(expected["error"], found)
+    elif found.error is not None:
+        yield f"failed: {found.error!r} at {found.error.node}"
+        return
+    for name in ("outputs", "value"):
+        if name in expected and not same(getattr(found, name), expected[name]):
+            yield f"{name}: {getattr(found, name)!r}, expected {expected[name]!r}"
+    if "calls" in expected and not same(found.calls, expected["calls"]):
+        yield f"calls: {found.calls}, expected {expected['calls']}"
+    if "printed" in expected and found.printed is not None and found.printed != expected["printed"]:
+        yield f"printed: {found.printed}, expected {expected['printed']}"
+    if found.stats is None:
+        return
+    for quantity, amount in expected.get("usage", {}).items():
+        used = sum(usage[quantity] for usage in found.stats.usage["model"].values())
+        if used != amount:
+            yield f"usage of {quantity}: {used}, expected {amount}"
+    if mode.level == 0:
+        for name, status in expected.get("status", {}).items():
+            if found.stats.node_status[name] != status:
+                yield f"status of {name}: {found.stats.node_status[name]}, expected {status}"
+        for name, count in expected.get("stats", {}).items():
+            if getattr(found.stats, name) != count:
+                yield f"stats.{name}: {getattr(found.stats, name)}, expected {count}"
+
+
+def error_differences(expected: dict[str, Any], found: Found) -> Iterator[str]:
+    error = found.error
+    if error is None:
+        yield f"did not fail; outputs {found.outputs}"
+        return
+    about = {**error.to_map(), "attempt": error.attempt, "message": error.message}
+    for name, value in expected.items():
+        if about[name] != value:
+            yield f"error {name}: {about[name]!r}, expected {value!r} ({error})"
+
+
+@pytest.mark.parametrize("mode", MODES, ids=str)
+@pytest.mark.parametrize("name", cases())
+def test_a_case_comes_out_as_it_says(name: str, mode: Mode, tmp_path: Path) -> None:
+    case = cases()[name]
+    found = run(case, mode, tmp_path)
+    assert list(differences(case["expect"], found, mode)) == []
+
+
+@pytest.mark.parametrize("name", cases())
+def test_a_case_is_well_formed(name: str) -> None:
+    case = cases()[name]
+    assert [error.message for error in jsonschema_rs.validator_for(SCHEMA).iter_errors(case)] == []
+    assert case["name"] == name
+    assert case["doc"].endswith(".")
+
+
+def nodes(graph: Any) -> Iterator[dict[str, Any]]:
+    """Every node of a program, those in regions too."""
+    if isinstance(graph, dict):
+        if "op" in graph and "id" in graph:
+            yield graph
+        for value in graph.values():
+            yield from nodes(value)
+    elif isinstance(graph, list):
+        for value in graph:
+            yield from nodes(value)
+
+
+def test_every_operation_with_a_handler_and_each_of_its_attributes_has_a_case() -> None:
+    from apxm.graph.ops import attribute_of
+
+    compiled_away = {"LOOP_START", "LOOP_END"}
+    shown: set[str] = set()
+    for case in cases().values():
+        for node in nodes(case["program"]):
+            shown.add(node["op"])
+            for spelling in node.get("attributes", {}):
+                attribute = attribute_of(OPERATIONS[node["op"]], spelling)
+                assert attribute is not None, (case["name"], node["op"], spelling)
+                shown.add(f"{node['op']}.{attribute.name}")
+    wanted = {*binders(), *compiled_away}
+    wanted |= {f"{op}.{attribute.name}" for op in tuple(wanted) for attribute in OPERATIONS[op].attributes}
+    assert wanted - LATER - shown == set()
+
+
+@pytest.mark.parametrize(
+    ("op", "name"),
+    [("MERGE", "mode"), ("SWITCH", "match"), ("GUARD", "on_fail"), ("MAP", "on_item_error")],
+)
+def test_every_choice_of_a_mode_has_a_case(op: str, name: str) -> None:
+    attribute = next(one for one in OPERATIONS[op].attributes if one.name == name)
+    spellings = (name, *attribute.aliases)
+    used = {
+        node.get("attributes", {}).get(spelling, attribute.default)
+        for case in cases().values()
+        for node in nodes(case["program"])
+        if node["op"] == op
+        for spelling in spellings
+    }
+    assert set(attribute.choices) - used == set()

@@ -1,0 +1,39 @@
+"""What every test may ask for: the sizes of this run, and a seed that is printed and can be given again."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("apxm", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("apxm")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("apxm")
+    group.addoption("--long", action="store_true", help="the sizes of a release instead of those of every day: hours")
+    group.addoption("--seed", type=int, default=None, help="replay the random choices of an earlier run")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.option.seed is None:
+        config.option.seed = random.SystemRandom().randrange(2**32)
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    sizes = "long" if config.option.long else "default"
+    return f"apxm: {sizes} sizes; seed {config.option.seed} (again: --seed {config.option.seed})"
+
+
+@pytest.fixture(scope="session")
+def long_run(request: pytest.FixtureRequest) -> bool:
+    """Whether this run takes the sizes of a release."""
+    return bool(request.config.option.long)
+
+
+@pytest.fixture(scope="session")
+def seed(request: pytest.FixtureRequest) -> int:
+    """The seed of this run; the header of the report says it."""
+    return int(request.config.option.seed)

@@ -1,0 +1,179 @@
+"""Writes docs/reference from the tables in the code: operations, errors, command line. `--check` only compares."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import inspect
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from apxm import errors  # noqa: E402  # the checkout this file lies in, installed or not
+from apxm.cli import ops as cli_ops  # noqa: E402
+from apxm.cli.exits import MEANING, Exit  # noqa: E402
+from apxm.cli.main import app  # noqa: E402
+from apxm.graph.ops import COMMON_ATTRIBUTES, OPERATIONS  # noqa: E402
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from apxm.graph.operation import Attribute, Operation
+
+NOTE = "<!-- Written by tools/make_docs.py from the code. Change the code, then run it. -->\n"
+
+
+def _cell(text: object) -> str:
+    """Text that may stand in a table cell."""
+    return str(text).replace("|", "\\|").replace("\n", " ")
+
+
+def _table(head: tuple[str, ...], rows: list[tuple[object, ...]]) -> list[str]:
+    return [
+        "| " + " | ".join(head) + " |",
+        "|" + " --- |" * len(head),
+        *("| " + " | ".join(_cell(item) for item in row) + " |" for row in rows),
+        "",
+    ]
+
+
+def _attributes(found: tuple[Attribute, ...]) -> list[str]:
+    rows = []
+    for attribute in found:
+        notes = ", ".join(cli_ops.attribute_notes(attribute)[1:])
+        rows.append((f"`{attribute.name}`", attribute.type, attribute.doc, notes))
+    return _table(("attribute", "type", "meaning", "notes"), rows)
+
+
+def _operation(row: Operation) -> list[str]:
+    lines = [f"### {row.name}", "", row.doc, ""]
+    lines += [f"- {name}: {text}" for name, text in cli_ops.facts(row)] + [""]
+    return lines + (_attributes(row.attributes) if row.attributes else [])
+
+
+def _short(row: Operation) -> str:
+    return cli_ops.first_sentence(row.doc) + ("" if cli_ops.runs(row) else " (no handler yet)")
+
+
+def _operations_page() -> str:
+    lines = [NOTE, "# Operations", ""]
+    lines += [f"The {len(OPERATIONS)} operations a program is made of, by category. `apxm ops show NAME` prints the same.", ""]
+    summary = [
+        (f"[{row.name}](#{row.name.lower()})", row.category, cli_ops.effect_of(row), _short(row)) for row in OPERATIONS.values()
+    ]
+    lines += _table(("operation", "category", "effect", "in short"), summary)
+    lines += ["## Attributes of every operation", "", *_attributes(COMMON_ATTRIBUTES)]
+    for category in sorted({row.category for row in OPERATIONS.values()}):
+        lines += [f"## {category.replace('_', ' ').capitalize()}", ""]
+        for row in OPERATIONS.values():
+            if row.category == category:
+                lines += _operation(row)
+    return _page(lines)
+
+
+def _tree(kind: type[errors.ApxmError], depth: int = 0) -> Iterator[tuple[int, type[errors.ApxmError]]]:
+    yield depth, kind
+    for child in kind.__subclasses__():
+        if child.__module__ == errors.__name__:
+            yield from _tree(child, depth + 1)
+
+
+def _errors_page() -> str:
+    lines = [NOTE, "# Errors", ""]
+    lines += [
+        "Every error that apxm raises on purpose is an `apxm.ApxmError`. `code` says what happened and never changes its",
+        "meaning, `failure` is its class: what a caller may do about it. `hint` says what to try. When the error comes out of",
+        "a run, `node`, `op`, `flow`, `path` and `attempt` say where, and `result` holds what was finished before it.",
+        "",
+        "## Classes of failure",
+        "",
+    ]
+    about = {name: text for exit_code, text in MEANING.items() for name in [exit_code.name]}
+    rows: list[tuple[object, ...]] = []
+    for failure in errors.FailureClass:
+        name = "INTERRUPTED" if failure.name == "CANCELLED" else failure.name
+        text = "somebody cancelled the run" if failure.name == "CANCELLED" else about[name]
+        rows.append((f"`{failure.value}`", Exit[name].value, text))
+    lines += _table(("class", "exit code", "meaning"), rows)
+    lines += ["Only `transient` is ever retried.", "", "## Codes", ""]
+    lines += _table(("code", "meaning"), [(f"`{code}`", text) for code, text in errors.CODES.items()])
+    lines += ["## The tree", ""]
+    for depth, kind in _tree(errors.ApxmError):
+        first = (inspect.getdoc(kind) or "").splitlines()[0]
+        lines.append(f"{'  ' * depth}- `{kind.__name__}` ({kind.failure.value}, `{kind.default_code}`): {first}")
+    return _page(lines)
+
+
+def _parameter(found: Any) -> tuple[str, str]:
+    if found.param_type_name == "argument":
+        name = f"`{found.name.upper()}`" if found.required else f"`[{found.name.upper()}]`"
+    else:
+        value = "" if found.is_flag else f" {(found.metavar or found.name)}"
+        name = ", ".join(f"`{spelling}{value}`" for spelling in found.opts)
+    return name, (found.help or "") + (" (repeatable)" if found.multiple and "repeatable" not in (found.help or "") else "")
+
+
+def _command(name: str, found: Any) -> list[str]:
+    if hasattr(found, "commands"):
+        return [line for child, nested in found.commands.items() for line in _command(f"{name} {child}", nested)]
+    places = [p.name.upper() if p.required else f"[{p.name.upper()}]" for p in found.params if p.param_type_name == "argument"]
+    lines = [f"## {name}", "", f"`{' '.join([name, '[OPTIONS]', *places])}`", "", inspect.cleandoc(found.help or ""), ""]
+    return lines + _table(("", "meaning"), [_parameter(p) for p in found.params if p.name != "help"])
+
+
+def _cli_page() -> str:
+    import typer
+
+    lines = [NOTE, "# The command line", ""]
+    lines += [
+        "The result of a command goes to standard output, everything else to standard error. `--json` prints one object.",
+        "",
+    ]
+    lines += _command("apxm", typer.main.get_command(app))
+    lines += ["## Exit codes", ""]
+    lines += _table(("code", "name", "meaning"), [(code.value, code.name.lower(), MEANING[code]) for code in Exit])
+    lines += ["## Environment", ""]
+    lines += _table(("variable", "meaning"), [("`APXM_DEBUG`", "when set, an internal error shows its traceback")])
+    return _page(lines)
+
+
+def _page(lines: list[str]) -> str:
+    return "\n".join(lines).rstrip("\n") + "\n"
+
+
+PAGES = {"operations.md": _operations_page, "errors.md": _errors_page, "cli.md": _cli_page}
+
+
+def main() -> int:
+    """Write or compare every page; the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing; fail when a page is out of date")
+    check = parser.parse_args().check
+    stale = 0
+    for name, make in PAGES.items():
+        path, text = ROOT / "docs" / "reference" / name, make()
+        before = path.read_text(encoding="utf-8") if path.exists() else ""
+        if before == text:
+            continue
+        stale += 1
+        if check:
+            diff = difflib.unified_diff(
+                before.splitlines(), text.splitlines(), f"docs/reference/{name}", "what the code says", lineterm="", n=1
+            )
+            print("\n".join(list(diff)[:40]))
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+            print(f"wrote docs/reference/{name}")
+    if check and stale:
+        print(f"{stale} of {len(PAGES)} pages are out of date: run tools/make_docs.py")
+    elif not stale:
+        print(f"{len(PAGES)} pages are up to date")
+    return int(check and stale > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
