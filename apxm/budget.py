@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from apxm.errors import BudgetError, ConfigError, InternalError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 Amount: TypeAlias = int | float
 
@@ -46,6 +46,9 @@ _INDEX = {name: place for place, name in enumerate(QUANTITIES)}
 _COST, _NODES = _INDEX["cost_usd"], _INDEX["nodes"]
 
 
+UNLIMITED = Limits()
+
+
 class Ledger:
     """One level of the tree (tenant → run → flow → node).
 
@@ -59,10 +62,10 @@ class Ledger:
         self.scope = scope
         self._parent = parent
         self._lock: Lock = Lock() if parent is None else parent._lock
-        self._limits = [_limit(place, getattr(limits, name)) for place, name in enumerate(QUANTITIES)]
-        self._spent = [0] * len(QUANTITIES)
-        self._reserved = [0] * len(QUANTITIES)
-        self._overrun = [0] * len(QUANTITIES)
+        self._limits = _in_units(limits)
+        self._spent = _NOTHING.copy()
+        self._reserved = _NOTHING.copy()
+        self._overrun = _NOTHING.copy()
         self._free = parent is None and limits.nodes is None
 
     def reserve(self, **amounts: Amount) -> Reservation:
@@ -213,6 +216,16 @@ def _asked(name: str, amount: Amount) -> int:
     if not isfinite(amount) or amount < 0:
         raise InternalError(f"{amount!r} of {name} cannot be reserved")
     return _units(_place(name), amount)
+
+
+_NOTHING = [0] * len(QUANTITIES)
+_NO_LIMITS: Sequence[int | None] = (None,) * len(QUANTITIES)
+
+
+def _in_units(limits: Limits) -> Sequence[int | None]:
+    if limits is UNLIMITED:  # the usual case costs nothing
+        return _NO_LIMITS
+    return [_limit(place, getattr(limits, name)) for place, name in enumerate(QUANTITIES)]
 
 
 def _limit(place: int, amount: Amount | None) -> int | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from apxm.budget import Limits
+from apxm.budget import UNLIMITED, Limits
 from apxm.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class RunOptions:
     """
 
     deadline_s: float | None = None
-    budget: Limits = field(default_factory=Limits)
+    budget: Limits = UNLIMITED
     grants: Sequence[str] = ()
     run_id: str | None = None
     on_failure: FailurePolicy = "fail_fast"

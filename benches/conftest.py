@@ -64,17 +64,25 @@ def runtime() -> Any:
         yield runtime
 
 
-class Contest:
-    """Measures ours against a reference and writes down what came out."""
+class Notes:
+    """The table, as far as it is written."""
 
-    def __init__(self, rows: list[Row], benchmark: Any) -> None:
-        self._rows, self._benchmark = rows, benchmark
+    def __init__(self, rows: list[Row]) -> None:
+        self._rows = rows
 
     def note(
         self, workload: str, variant: str, n: int, rounds: int, measured: str, target: str = "", reached: bool | None = None
     ) -> None:
         """Write down a figure that is no ratio."""
         self._rows.append(Row(workload, variant, n, rounds, measured, "", "", target, reached))
+
+
+class Contest(Notes):
+    """Measures ours against a reference and writes down what came out."""
+
+    def __init__(self, rows: list[Row], benchmark: Any) -> None:
+        super().__init__(rows)
+        self._benchmark = benchmark
 
     def times(self, run: Callable[[], Any], rounds: int) -> list[float]:
         """Seconds of each of so many rounds, after one that is not counted."""
@@ -128,6 +136,12 @@ class Contest:
         self._rows.append(Row(workload, variant, nodes, rounds, figures[0], figures[1], f"{ratio:.2f}", target, reached))
         self._benchmark.extra_info.update(nodes=nodes, ratio=ratio, limit=limit, against=against)
         return ratio
+
+
+@pytest.fixture
+def notes(request: pytest.FixtureRequest) -> Notes:
+    """For benches that measure no time."""
+    return Notes(request.config.stash[_ROWS])
 
 
 @pytest.fixture

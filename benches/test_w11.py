@@ -38,7 +38,7 @@ def _calls(slow: str) -> ExecutionDag:
     callee.return_(_steps(callee, (), slow))
     caller = Graph("caller")
     start = caller.inv("work")
-    called = [caller.flow_call("bench", "callee", after=start) for _ in range(FRAMES)]
+    called = [caller.flow_call("callee", agent_name="bench", after=start) for _ in range(FRAMES)]
     caller.return_(caller.inv("work", *called))
     callee.metadata["is_entry"] = False
     return compile(Program([AgentGraph("bench", [caller, callee])], name="calls"), level=0).into_dag()

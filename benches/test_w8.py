@@ -16,7 +16,7 @@ from benches.floor import floor
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from benches.conftest import Contest
+    from benches.conftest import Contest, Notes
 
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
 
@@ -35,7 +35,7 @@ def test_the_cost_of_a_node_does_not_grow(contest: Contest, runtime: Runtime, lo
 
 
 @pytest.mark.parametrize("n", SIZES[1:])
-def test_the_memory_of_a_node_is_bounded(contest: Contest, long_run: bool, n: int) -> None:
+def test_the_memory_of_a_node_is_bounded(notes: Notes, long_run: bool, n: int) -> None:
     """Everything that is there while a loaded dag runs, without the values: dag, plan, binding and frame."""
     if n == SIZES[-1] and not long_run:
         pytest.skip("takes minutes: --long")
@@ -56,5 +56,5 @@ def test_the_memory_of_a_node_is_bounded(contest: Contest, long_run: bool, n: in
         peak = tracemalloc.get_traced_memory()[1] - before
         tracemalloc.stop()
     assert value == again == work.expected
-    contest.note("W8", "memory held by dag, plan, binding", n, 1, f"{held / n:.0f} bytes/node", "≤ 400 bytes", held / n <= 400)
-    contest.note("W8", "the same and a run, at its peak", n, 1, f"{peak / n:.0f} bytes/node")
+    notes.note("W8", "memory held by dag, plan, binding", n, 1, f"{held / n:.0f} bytes/node", "≤ 400 bytes", held / n <= 400)
+    notes.note("W8", "the same and a run, at its peak", n, 1, f"{peak / n:.0f} bytes/node")

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, Union
 from apxm.errors import InvalidError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
 Schema: TypeAlias = dict[str, Any]
+Test: TypeAlias = "Callable[[Any], bool]"
 
 SUPPORTED = "str, int, float, bool, bytes, None, list, dict, Optional, Union, Literal, Any, numpy.ndarray, torch.Tensor"
 _LISTS = (list, collections.abc.Sequence, collections.abc.Iterable)
@@ -32,7 +33,7 @@ class Hint:
     text: str
     schema: Schema
     types: frozenset[type] | None = None
-    test: Callable[[Any], bool] | None = None
+    test: Test | None = None
 
     def accepts(self, value: Any) -> bool:
         if self.types is not None:
@@ -125,25 +126,30 @@ def _literal(choices: Sequence[Any]) -> Hint:
 def _list(item: Hint) -> Hint:
     if item.free:
         return Hint("list", {"type": "array"}, frozenset((list,)))
-    accepts = item.accepts
-    return Hint(
-        f"list of {item.text}",
-        {"type": "array", "items": item.schema},
-        None,
-        lambda value: type(value) is list and all(map(accepts, value)),
-    )
+    every = _every(item)
+
+    def test(value: Any) -> bool:
+        return type(value) is list and every(value)
+
+    return Hint(f"list of {item.text}", {"type": "array", "items": item.schema}, None, test)
 
 
 def _map(item: Hint) -> Hint:
     if item.free:
         return Hint("map", {"type": "object"}, frozenset((dict,)))
-    accepts = item.accepts
-    return Hint(
-        f"map of {item.text}",
-        {"type": "object", "additionalProperties": item.schema},
-        None,
-        lambda value: type(value) is dict and all(map(accepts, value.values())),
-    )
+    every = _every(item)
+
+    def test(value: Any) -> bool:
+        return type(value) is dict and every(value.values())
+
+    return Hint(f"map of {item.text}", {"type": "object", "additionalProperties": item.schema}, None, test)
+
+
+def _every(item: Hint) -> Callable[[Iterable[Any]], bool]:
+    types, test = item.types, item.test
+    if types is not None:
+        return lambda values: types.issuperset(map(type, values))
+    return lambda values: all(map(test, values))  # type: ignore[arg-type]  # a free item never comes here
 
 
 class JsonSchema:

@@ -39,7 +39,3 @@ class Firing:
     @property
     def path(self) -> Path:
         return self.frame.path()
-
-    def labels(self) -> frozenset[str]:
-        """Provenance of the inputs of this firing."""
-        return self.frame.input_labels(self.slot)

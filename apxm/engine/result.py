@@ -97,13 +97,13 @@ class ExecutionResult:
         return tuple(self._run.errors)
 
     def labels(self, output: str) -> frozenset[str]:
-        """Where the value of an output came from: `llm:<model>`, `tool:<name>`, `memory:<tier>`."""
-        frame = self._run.root
+        """Where the value of an output came from: `user`, `llm:<model>`, `tool:<name>`, `memory:<tier>`; `many` past 64."""
+        frame, table = self._run.root, self._run.labels
         names = frame.plan.dag.names
         if frame.returned is None:
             for slot in frame.plan.dag.exits:
                 if names[slot] == output:
-                    return frame.labels(slot)
+                    return frozenset(table.names(frame.labels(slot, table)))
         raise KeyError(output)
 
     def events(self) -> list[Event]:

@@ -110,7 +110,7 @@ class Call:
             if hint.free:
                 continue
             if isinstance(source, _Input) or (isinstance(source, _Filled) and source.gaps):
-                left.append((place, hint.accepts))
+                left.append((place, hint.test or hint.accepts))
             elif not hint.accepts(source.value):
                 raise BindError(f"{self._whose}: argument `{name}` is {shown(source.value)}, expected {hint.text}")
         if signature.whole is not None and not self._moves and not self._gaps:

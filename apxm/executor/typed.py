@@ -13,7 +13,7 @@ TYPES_MAX = 256  # combinations of types that one node remembers as accepted
 def typed(fn: Callable[..., Any], allowed: Sequence[frozenset[type]], refuse: Callable[..., Any]) -> Callable[..., Any]:
     """`fn`, called when every argument has one of the types allowed in its place; otherwise `refuse(*arguments)` raises.
 
-    The short forms cost 60 to 110 ns above the call, the one for any number 270 ns (benches/test_values.py).
+    The short forms cost about 35 ns for each argument above the call, the one for any number about 250 ns in all.
     """
     if len(allowed) == 1:
         return _one(fn, allowed[0], refuse)

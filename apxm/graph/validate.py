@@ -181,7 +181,7 @@ def _check_node(view: View, node: Node) -> None:
             f"there is no operation `{node.op}`",
             view.at_node(node, ".op"),
             node=node.id,
-            expected="see `apxm ops list`",
+            expected="one of those that `apxm ops list` lists",
             nearest=nearest(str(node.op).upper(), OPERATIONS),
         )
     else:

@@ -8,7 +8,8 @@ It reads a prompt like this (each line of the list is tried in order):
   begins. If there is none of these, the other paragraphs of the prompt are the context, cited as `[prompt:line]`.
 - **The question** is what follows `Question:` (or `Query:`, `Task:`, `Instruction:`) at the beginning of a line, up to a
   blank line; a label before the first passage wins over a later one, so that a quoted document cannot ask in its place.
-  Without a label it is the text before the context, or, when that asks nothing, the last paragraph if it does.
+  Without a label it is the text before the context; when that asks nothing, the one `Context N:` that is a question of
+  one line, or the last paragraph if it asks.
 - An instruction that begins with or asks to summarise, and has no question mark, gets the most central sentences. A number
   of sentences (`in three sentences`) is obeyed; else it is five for a question and four for a summary.
 
@@ -231,8 +232,9 @@ class _Pool:
 
     def _coverage(self, query: Mapping[str, float]) -> list[float]:
         """For every sentence, the share of the question's weight that it (or, counting less, what it stands under) has."""
-        weights = [(term, weight * self.corpus.rarity(term)) for term, weight in query.items()]
-        total = sum(weight for _, weight in weights)
+        known = self.corpus.frequency
+        weights = [(t, weight * self.corpus.rarity(t)) for t, weight in query.items() if weight > WEAK or t in known]
+        total = sum(weight for _, weight in weights) or 1.0
         return [
             sum(weight if term in counts else weight * title.get(term, 0.0) for term, weight in weights) / total
             for counts, title in zip(self.corpus.counts, self.titles, strict=True)
@@ -288,7 +290,8 @@ def weigh(question: str) -> dict[str, float]:
     for word in question.split():
         manner = MANNER if word.strip("?.,;:!").endswith(("ed", "ly")) else 1.0
         for term in terms(word):
-            weights[term] = max(weights.get(term, 0.0), WEAK if term in _WEAK_TERMS else manner)
+            weak = term in _WEAK_TERMS or (term.isdigit() and len(term) < 3)
+            weights[term] = max(weights.get(term, 0.0), WEAK if weak else manner)
     return dict(sorted(weights.items(), key=lambda item: -item[1])[:QUERY_TERMS_MAX])
 
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 BM25_K1 = 1.2  # how soon repeating a term stops to pay
 BM25_B = 0.75  # how much length is held against a piece
+BACKGROUND = 50  # pieces without the term that are thought to be there: with few pieces frequencies say little
 MMR_TRADE = 0.7  # 1: only relevance counts; 0: only being different does
 
 
@@ -28,7 +29,7 @@ class Corpus:
     def rarity(self, term: str) -> float:
         """Inverse document frequency; always positive, largest for a term that no piece has."""
         n = self.frequency.get(term, 0)
-        return math.log(1 + (len(self.counts) - n + 0.5) / (n + 0.5))
+        return math.log(1 + (len(self.counts) + BACKGROUND - n + 0.5) / (n + 0.5))
 
     def bm25(self, query: Mapping[str, float]) -> list[float]:
         """The relevance of every piece to weighted terms."""

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 PASSAGES_MAX = 100_000  # what a prompt may hold; those past it are left out
 NESTING_MAX = 20  # of JSON context
+QUESTION_CHARS_MAX = 2_000  # a longer paragraph without a label is taken for context
 
 _PASSAGE = re.compile(r"\[([^\[\]\n]{1,500}):(\d{1,9})\](?:[ \t]+(.*))?$")
 _BLOCK = re.compile(r"Context (\d{1,6}):[ \t]?(.*)$")
@@ -198,14 +199,24 @@ class _Scan:
             return self._divide() if alone else self.before.strip()
         asked = self.before.strip()
         if "?" not in asked and _SUMMARISE.search(asked) is None:
-            return self._trailing(required=bool(asked)) or asked
+            return self._handed_over() or self._trailing(required=bool(asked)) or asked
         return asked
+
+    def _handed_over(self) -> str:
+        """The one context block that is a question of one line: an input that the prompt builder appended."""
+        found = [
+            p for p in self.passages if p.source.startswith("context ") and p.text.strip().endswith("?") and "\n" not in p.text
+        ]
+        if len(found) != 1 or len(found[0].text) > QUESTION_CHARS_MAX:
+            return ""
+        self.passages.remove(found[0])
+        return found[0].text.strip()
 
     def _trailing(self, *, required: bool) -> str:
         """The last paragraph after the last passage, if it asks; it is then no part of that passage."""
         last = self.passages[-1]
         head, gap, tail = last.text.rpartition("\n\n")
-        if self._last is None or not gap or len(tail) > 2_000 or "\n" in tail.strip():
+        if self._last is None or not gap or len(tail) > QUESTION_CHARS_MAX or "\n" in tail.strip():
             return ""
         asks = tail.rstrip().endswith("?") if required else tail.rstrip().endswith("?") or _ASKS.match(tail)
         if not asks:
@@ -239,7 +250,7 @@ class _Scan:
 
 def _is_request(group: Sequence[tuple[int, str]]) -> bool:
     text = " ".join(line for _, line in group).strip()
-    return len(text) < 2_000 and (text.endswith(("?", ":")) or _ASKS.match(text) is not None)
+    return len(text) < QUESTION_CHARS_MAX and (text.endswith(("?", ":")) or _ASKS.match(text) is not None)
 
 
 def _paragraphs(lines: Sequence[tuple[int, str]]) -> list[list[tuple[int, str]]]:

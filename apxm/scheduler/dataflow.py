@@ -13,6 +13,7 @@ from apxm.scheduler.plan import ALL, GATE
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from apxm.labels import LabelTable
     from apxm.observability.events import Path
     from apxm.outcome import Step
     from apxm.scheduler.binding import Binding
@@ -33,6 +34,7 @@ class Mark:
 
 EMPTY, DEAD = Mark("EMPTY"), Mark("DEAD")  # not there yet; this path was not taken
 FAILED, CANCELLED = "failed", "cancelled"
+USER = "user"  # the provenance of what the caller of a run gives
 
 
 class Choice:
@@ -109,7 +111,7 @@ class Frame:
         self.choices: dict[int, Choice] | None = None
         self.ended: dict[int, str] | None = None  # why a dead slot is dead, when it was not skipped
         self.running: dict[int, Activation | Frame] | None = None  # what suspended, waits or has child frames
-        self.own: dict[int, frozenset[str]] | None = None  # labels that child frames brought home
+        self.own: dict[int, int] | None = None  # labels that child frames brought home
         self.closing: Closing | None = None
         self.returned: tuple[str, Any] | None = None  # name and value of the RETURN that ended this flow
 
@@ -235,29 +237,31 @@ class Frame:
         return tuple(reversed(found))
 
     # ---- labels --------------------------------------------------------------------------------------------------
-    def labels(self, slot: int) -> frozenset[str]:
-        """Provenance of the value of a slot: its own source joined with that of everything that led to it."""
-        found: set[str] = set()
+    def labels(self, slot: int, table: LabelTable) -> int:
+        """Provenance of the value of a slot, as bits: its own source joined with that of everything that led to it."""
+        found = 0
         seen, todo = {slot}, [slot]
         while todo:
             here = todo.pop()
             if here < self.plan.parameters:
-                if self.up is not None:
-                    found |= self.up.input_labels(self.node)
+                found |= self.up.input_labels(self.node, table) if self.up is not None else table.bit(USER)
                 continue
             if here in self.binding.labels:
-                found.add(self.binding.labels[here])
-            if self.own is not None and here in self.own:
-                found |= self.own[here]
+                found |= table.bit(self.binding.labels[here])
+            if self.own is not None:
+                found |= self.own.get(here, 0)
             for source in self._led_from(here):
                 if source not in seen:
                     seen.add(source)
                     todo.append(source)
-        return frozenset(found)
+        return found
 
-    def input_labels(self, slot: int) -> frozenset[str]:
+    def input_labels(self, slot: int, table: LabelTable) -> int:
         """Provenance of what a slot is called with."""
-        return frozenset().union(*(self.labels(source) for source in self._led_from(slot)))
+        found = 0
+        for source in self._led_from(slot):
+            found |= self.labels(source, table)
+        return found
 
     def _led_from(self, slot: int) -> Iterator[int]:
         """Sources of live tokens that carried a value or routed: Effect edges only order, so they taint nothing."""

@@ -7,10 +7,11 @@ goes to the worker it names. What needs a clock or a loop is a method that engin
 from __future__ import annotations
 
 from collections.abc import Iterable, Sized
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from apxm.errors import ApxmError, InvalidError, StuckError
+from apxm.labels import LabelTable
 from apxm.outcome import OUTCOMES, ChildResult, Fail, Route, Spawn, Wait
 from apxm.scheduler.binding import OPENING
 from apxm.scheduler.closing import Closer
@@ -50,6 +51,11 @@ class RunState(Closer):
         self.forced = False  # nothing is shielded any more
         self._finished: list[tuple[Worker, Frame]] = []
         self._unwinding = False
+
+    @cached_property
+    def labels(self) -> LabelTable:
+        """Sources of provenance that this run met, made when first asked for."""
+        return LabelTable()
 
     # ---- what an engine overrides ----------------------------------------------------------------------------------
     def interrupt(self, activation: Activation) -> None:
@@ -509,10 +515,12 @@ class RunState(Closer):
         return None
 
     def _bring_labels(self, owner: Frame, frame: Frame) -> None:
-        found = frozenset().union(*(frame.labels(slot) for slot in frame.live_values()))
+        found = 0
+        for slot in frame.live_values():
+            found |= frame.labels(slot, self.labels)
         if found:
             owner.own = owner.own if owner.own is not None else {}
-            owner.own[frame.node] = owner.own.get(frame.node, frozenset()) | found
+            owner.own[frame.node] = owner.own.get(frame.node, 0) | found
 
     def child_ended(self, worker: Worker, child: Frame, result: ChildResult) -> None:
         """A child of a Spawn ended."""

@@ -5,7 +5,6 @@ One Bench holds one Runtime with the capabilities of the set registered; `check`
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any
 
 from apxm.artifact import Artifact
@@ -17,11 +16,11 @@ from apxm.runtime import Runtime
 from apxm.testing.capabilities import CAPABILITIES, functions, recorded
 from apxm.testing.compare import Observed, compare, observe
 from apxm.testing.oracle import OracleMismatch, run_oracle
-from apxm.testing.programs import Program, generate
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from types import TracebackType
+
+    from apxm.testing.programs import Program
 
 
 class Bench:

@@ -59,7 +59,8 @@ def observe(events: Iterable[Event], *, outputs: dict[str, Any], value: Any, err
             if not recovered and any(here in one for one in ended.values()):
                 raise OracleMismatch(f"activation {here} ended twice, the second time {outcome}")
             ended[outcome].add(here)
-            seen.order.setdefault(here, number)
+            if outcome in ("done", "failed"):
+                seen.order.setdefault(here, number)
             if event.winner is not None:  # type: ignore[union-attr]
                 seen.winners[here] = event.winner  # type: ignore[union-attr]
     return seen

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import jsonschema_rs
 import pytest
 
-from apxm import Artifact, RunOptions, Runtime
+from apxm import Artifact, RunOptions, Runtime, compile
 from apxm.budget import Limits
 from apxm.errors import ApxmError
 from apxm.executor.dispatch import binders

@@ -388,3 +388,27 @@ def test_a_handle_gives_events_while_the_run_goes_on(runtime):
     assert kinds[0] == "RunStarted"
     assert kinds[-1] == "RunEnded"
     assert handle.result(5).value == ["woke", "woke"]
+
+
+# ---- labels ----------------------------------------------------------------------------------------------------------
+def test_an_output_knows_where_its_value_came_from(virtual):
+    nap(virtual, effect="read", seconds=1)
+    virtual.capability_system().register("pair", CapabilityRecord("Pair.", lambda *xs: list(xs), effect="pure"))
+    graph = Graph("labels")
+    topic = graph.param("topic", "str")
+    answer = graph.ask("About {topic}", name="answer")
+    graph.inv("pair", answer, graph.inv("nap"), name="both")
+    graph.inv("pair", topic, name="given")
+    graph.inv("pair", name="plain")
+    result = virtual.execute(graph, topic="tea")
+    assert result.labels("both") == {"user", "llm:extractive", "tool:nap"}
+    assert result.labels("given") == {"user"}
+    assert result.labels("plain") == frozenset()
+
+
+def test_labels_come_home_from_child_frames(virtual):
+    nap(virtual, effect="read", seconds=1)
+    graph = Graph("outer")
+    with graph.map(graph.const_str([1, 2]), name="all") as item:
+        item.graph.yield_(item.graph.inv("nap", item))
+    assert virtual.execute(graph).labels("all") == {"tool:nap"}
