@@ -84,15 +84,6 @@ class Contest(Notes):
         super().__init__(rows)
         self._benchmark = benchmark
 
-    def times(self, run: Callable[[], Any], rounds: int) -> list[float]:
-        """Seconds of each of so many rounds, after one that is not counted."""
-        run()
-        gc.collect()
-        gc.freeze()
-        self._benchmark.pedantic(run, rounds=rounds, iterations=1)
-        gc.unfreeze()
-        return [0.0] if self._benchmark.stats is None else list(self._benchmark.stats.stats.data)
-
     def __call__(
         self,
         workload: str,
@@ -106,10 +97,10 @@ class Contest(Notes):
         rounds: int = 25,
         against: str = "floor",
         per: str = "ns/node",
-    ) -> float:
-        """Both must give `expected`. The ratio is the median over the rounds of ours to the reference just before it.
+    ) -> list[float]:
+        """Gives our seconds of each round. Both must give `expected`. The ratio is the median over the rounds of ours to the reference just before it.
 
-        `per` is ns/node, or ms for whole runs.
+        `per` is ns/node, µs/run (then `nodes` are the runs in one round), or ms for whole runs.
         """
         for contestant in (reference, run):
             got = contestant()
@@ -126,16 +117,16 @@ class Contest(Notes):
         self._benchmark.pedantic(run, setup=reference_first, rounds=rounds, iterations=1)
         gc.unfreeze()
         if self._benchmark.stats is None:  # --benchmark-disable: run once, nothing measured
-            return 1.0
+            return []
         ours = list(self._benchmark.stats.stats.data)
         ratio = statistics.median(own / other for own, other in zip(ours, theirs[-len(ours) :]))
-        scale = 1e9 / nodes if per == "ns/node" else 1e3
+        scale = {"ns/node": 1e9 / nodes, "µs/run": 1e6 / nodes, "ms": 1e3}[per]
         figures = [f"{statistics.median(times) * scale:,.{0 if per == 'ns/node' else 1}f} {per}" for times in (ours, theirs)]
         target = f"≤ {limit:g} × {against}" if limit is not None else f"(× {against})"
         reached = None if limit is None else ratio <= limit
         self._rows.append(Row(workload, variant, nodes, rounds, figures[0], figures[1], f"{ratio:.2f}", target, reached))
         self._benchmark.extra_info.update(nodes=nodes, ratio=ratio, limit=limit, against=against)
-        return ratio
+        return ours
 
 
 @pytest.fixture

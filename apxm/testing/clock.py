@@ -28,7 +28,7 @@ class VirtualClock:
         return _VirtualLoop(self)
 
 
-class _JumpingSelector(selectors.DefaultSelector):  # type: ignore[misc, valid-type]
+class _JumpingSelector(selectors.DefaultSelector):
     """Where a loop would sleep until its next timer, the clock is set forward instead."""
 
     def __init__(self, clock: VirtualClock) -> None:
@@ -37,7 +37,7 @@ class _JumpingSelector(selectors.DefaultSelector):  # type: ignore[misc, valid-t
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         if timeout is None:  # nothing is scheduled: only another thread can go on
-            return super().select(None)  # type: ignore[no-any-return]
+            return super().select(None)
         ready: list[tuple[selectors.SelectorKey, int]] = super().select(0)
         if not ready and timeout > 0:
             self._clock.advance(timeout)

@@ -329,6 +329,7 @@ class Oracle:
             frame.ends[node.id] = ends
             return _State("never")
         self.found.closed.add(here)
+        self.found.failed.add(here)
         if "fallback" in node.attributes:
             return _State("done", Given(plain(node.attributes["fallback"])))
         if any(edge.label == ERROR for edge in node.out):

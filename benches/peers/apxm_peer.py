@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 IMPORTS = ("apxm.runtime", "apxm.compiler.compile")
-_NOOP = {workload: None for workload in ("W1", "W2", "W3", "W4")}
+_NOOP = dict.fromkeys(("W1", "W2", "W3", "W4"))
 LIMITS = {
     "apxm": {**_NOOP, "W5": None, "W5H": None, "W6": None},
     "apxm-dataflow": _NOOP,

@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 
 NAME = "duplicates"
 SAFE_WHEN = (
-    "both nodes are pure, have equal attributes, inputs, gates and order, choose no input, have no error edge, no text "
-    "names either by its id, and not both are exits"
+    "both nodes are pure, have equal attributes, inputs, gates and order, no error edge, neither chooses among its inputs "
+    "nor is chosen from, no text names either by its id, and not both are exits"
 )
+_CHOOSING = (Rule.ANY, Rule.RACE)
 _OPERATIONS = ("CONST_STR", "MERGE", "WAIT_ALL", "BRANCH_ON_VALUE", "INV")
 
 
@@ -39,7 +40,7 @@ def run(draft: Draft, facts: Facts, log: PassLog) -> None:
 
 def _may_merge(step: Step, facts: Facts) -> bool:
     """Whether a step only computes a value from its inputs: of those with an operation that may be merged, the pure ones."""
-    if step.op.name not in _OPERATIONS or step.rule in (Rule.ANY, Rule.RACE):
+    if step.op.name not in _OPERATIONS or step.rule in _CHOOSING:
         return False
     return effect_of(step, facts) is Effect.PURE
 
@@ -53,6 +54,7 @@ class _Merging:
         self.ins = draft.ins()
         self.failing = {edge.source for edge in draft.edges if edge.label == "error"}
         self.by_id = _named_by_id(draft)
+        self.chosen = {edge.source for edge in draft.edges if draft.steps[edge.target].rule in _CHOOSING}
         self.known: dict[Hashable, Step] = {}
         self.instead: dict[int, int] = {}
 
@@ -84,6 +86,8 @@ class _Merging:
             return "both are exits"
         if first.id in self.failing or step.id in self.failing:
             return "one of them has an error edge"
+        if first.id in self.chosen or step.id in self.chosen:
+            return "a node that takes the first of its inputs follows one of them"
         if first.id in self.by_id or step.id in self.by_id:
             return "a text names one of them by its id"
         return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from apxm.errors import BindError, FailureClass, RaisedError
 from apxm.executor.arguments import Arguments, Render, refuse_unused, region_arguments, renderer, strongest, where
@@ -99,8 +99,9 @@ def _failing(spec: NodeSpec, text: Render) -> Any:
     code = spec.attributes.get("code")
     failure = FailureClass(spec.attributes.get("class", FailureClass.FATAL.value))
 
-    def fail(context: OpContext, *inputs: Any) -> Outcome:
-        return Fail(RaisedError(text(inputs), code=code, failure=failure))
+    def fail(context: OpContext, *inputs: Any) -> NoReturn:
+        """Raises instead of giving a Fail: a transient failure may be tried again, as that of any other handler."""
+        raise RaisedError(text(inputs), code=code, failure=failure)
 
     return fail
 

@@ -60,6 +60,16 @@ def run(binder: Binder, node: NodeSpec, *inputs: Any, **more: Any) -> Any:
     return play(fire(binder(node, services(**more)), *inputs))
 
 
+def failure(binder: Binder, node: NodeSpec, *inputs: Any) -> ApxmError:
+    """What a firing raises."""
+    bound = binder(node, services())
+    try:
+        outcome = fire(bound, *inputs)
+    except ApxmError as error:
+        return error
+    raise AssertionError(f"gave {outcome!r} instead of failing")
+
+
 def play(outcome: Any) -> Any:
     """Drive an outcome until it is no Spawn any more."""
     while isinstance(outcome, Spawn):

@@ -3,7 +3,7 @@ import pytest
 from apxm.errors import BindError, FailureClass, InvalidError, RaisedError
 from apxm.executor.handlers.errors import BINDERS
 from apxm.graph.operation import Effect
-from tests.unit.executor.firing import Fail, FakeBody, Spawn, fire, play, run, services, spec
+from tests.unit.executor.firing import Fail, FakeBody, Spawn, failure, fire, play, run, services, spec
 
 TRY, ERR = BINDERS["TRY_CATCH"], BINDERS["ERR"]
 
@@ -141,14 +141,14 @@ def test_a_try_that_can_never_run_is_refused_at_binding(node, message):
 # ---- ERR -------------------------------------------------------------------------------------------------------------
 def test_err_fails_with_its_message_class_and_code():
     node = spec("ERR", {"message": "no {what} in {0}", "class": "denied", "code": "no_such_thing"}, (None, "what"))
-    error = run(ERR, node, "here", "cake").error
+    error = failure(ERR, node, "here", "cake")
     assert isinstance(error, RaisedError)
     assert (error.message, error.failure, error.code) == ("no cake in here", FailureClass.DENIED, "no_such_thing")
     assert error.to_map()["class"] == "denied"
 
 
 def test_err_is_fatal_and_its_code_raised_by_default():
-    error = run(ERR, spec("ERR", {"message": "x"})).error
+    error = failure(ERR, spec("ERR", {"message": "x"}))
     assert (error.failure, error.code) == (FailureClass.FATAL, "raised")
 
 
@@ -165,11 +165,11 @@ def test_err_recovers_with_its_template():
 
 
 def test_a_text_that_came_from_an_input_is_not_scanned_for_placeholders():
-    assert run(ERR, spec("ERR", {"message": "{0}"}, (None,)), "{0} {what}").error.message == "{0} {what}"
+    assert failure(ERR, spec("ERR", {"message": "{0}"}, (None,)), "{0} {what}").message == "{0} {what}"
 
 
 def test_err_fills_the_value_of_a_predecessor():
-    assert run(ERR, spec("ERR", {"message": "{{node_2}}"}, (None, None)), "a", "b").error.message == "b"
+    assert failure(ERR, spec("ERR", {"message": "{{node_2}}"}, (None, None)), "a", "b").message == "b"
 
 
 def test_err_refuses_at_binding_a_placeholder_that_nothing_fills():
