@@ -98,8 +98,9 @@ class Contest(Notes):
         against: str = "floor",
         per: str = "ns/node",
     ) -> list[float]:
-        """Gives our seconds of each round. Both must give `expected`. The ratio is the median over the rounds of ours to the reference just before it.
+        """Race one against the other; both must give `expected`. Gives our seconds of each round.
 
+        The ratio is the median over the rounds of ours to the reference just before it.
         `per` is ns/node, µs/run (then `nodes` are the runs in one round), or ms for whole runs.
         """
         for contestant in (reference, run):

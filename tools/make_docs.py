@@ -7,7 +7,7 @@ import difflib
 import inspect
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -15,12 +15,13 @@ sys.path.insert(0, str(ROOT))
 from apxm import errors  # noqa: E402  # the checkout this file lies in, installed or not
 from apxm.cli import ops as cli_ops  # noqa: E402
 from apxm.cli.exits import MEANING, Exit  # noqa: E402
-from apxm.cli.main import app  # noqa: E402
+from apxm.cli.main import COMMANDS, command  # noqa: E402
 from apxm.graph.ops import COMMON_ATTRIBUTES, OPERATIONS  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from apxm.cli.command import Command
     from apxm.graph.operation import Attribute, Operation
 
 NOTE = "<!-- Written by tools/make_docs.py from the code. Change the code, then run it. -->\n"
@@ -107,32 +108,20 @@ def _errors_page() -> str:
     return _page(lines)
 
 
-def _parameter(found: Any) -> tuple[str, str]:
-    if found.param_type_name == "argument":
-        name = f"`{found.name.upper()}`" if found.required else f"`[{found.name.upper()}]`"
-    else:
-        value = "" if found.is_flag else f" {(found.metavar or found.name)}"
-        name = ", ".join(f"`{spelling}{value}`" for spelling in found.opts)
-    return name, (found.help or "") + (" (repeatable)" if found.multiple and "repeatable" not in (found.help or "") else "")
-
-
-def _command(name: str, found: Any) -> list[str]:
-    if hasattr(found, "commands"):
-        return [line for child, nested in found.commands.items() for line in _command(f"{name} {child}", nested)]
-    places = [p.name.upper() if p.required else f"[{p.name.upper()}]" for p in found.params if p.param_type_name == "argument"]
-    lines = [f"## {name}", "", f"`{' '.join([name, '[OPTIONS]', *places])}`", "", inspect.cleandoc(found.help or ""), ""]
-    return lines + _table(("", "meaning"), [_parameter(p) for p in found.params if p.name != "help"])
+def _command(found: Command) -> list[str]:
+    lines = [f"## apxm {found.name}", "", f"`{found.usage}`", "", f"{found.summary} {found.details}", ""]
+    rows: list[tuple[object, ...]] = [(f"`{option.label}`", option.help) for option in found.options]
+    return lines + (_table(("", "meaning"), rows) if rows else [])
 
 
 def _cli_page() -> str:
-    import typer
-
     lines = [NOTE, "# The command line", ""]
     lines += [
         "The result of a command goes to standard output, everything else to standard error. `--json` prints one object.",
         "",
     ]
-    lines += _command("apxm", typer.main.get_command(app))
+    for name in COMMANDS:
+        lines += _command(command(name))
     lines += ["## Exit codes", ""]
     lines += _table(("code", "name", "meaning"), [(code.value, code.name.lower(), MEANING[code]) for code in Exit])
     lines += ["## Environment", ""]

@@ -12,6 +12,7 @@ from apxm.capability.schema import JsonSchema, Schema, shown
 from apxm.capability.signature import Signature, read_signature
 from apxm.errors import CapabilityError, InvalidError
 from apxm.graph.ops import Effect
+from apxm.values import settle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -113,8 +114,15 @@ class CapabilityRecord:
         """Calling it again after a failure does no harm."""
         return self.effect in REPEATABLE
 
+    @property
+    def owns(self) -> bool:
+        """Its results need no copy: they are made of the arguments, or nobody else keeps them."""
+        return self.borrows or self.gives or self.run == "process"
+
     def confirm(self, value: Any) -> Any:
-        """The value, if it is what the capability promises; else CapabilityError."""
+        """The result, safe to emit, if it is what the capability promises; else CapabilityError."""
+        if not self.owns:
+            value = settle(value, where=f"the result of capability `{self.name}`")
         if self.result is not None:
             problem = self.result.problem(value)
             if problem is not None:

@@ -43,7 +43,7 @@ class Calls:
         timeout_s: float | None = None,
         until: float = inf,
     ) -> Any:
-        """Call once; `timeout_s` None means the record's own. The arguments must have been checked, the result is.
+        """Call once; `timeout_s` None means the record's own. The arguments must have been checked; the result is, and settled.
 
         When the call is cancelled after `until` (monotonic), its time was up by a limit that the caller keeps himself.
 

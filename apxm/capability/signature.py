@@ -160,7 +160,7 @@ def read_signature(
     defaults = {each.name: each.default for each in parameters if each.default is not _P.empty}
     required = frozenset(name for name in (*order, *named) if name not in defaults)
     raw = _type_hints(fn, whose, wanted=schema is None)
-    result = _hint(raw.pop("return", Any), f"the result of {whose}")
+    result = _result_hint(raw.pop("return", Any))
     base = Signature(order, named, required, defaults, {}, {}, result, rest, extra)
     if schema is not None:
         return _declared(base, dict(schema), whose)
@@ -217,6 +217,14 @@ def _hint(raw: Any, whose: str) -> Hint:
         raise InvalidError(
             f"{whose} has the type hint {refused}, which has no schema", hint=f"supported are {SUPPORTED}; or give a JSON Schema"
         ) from None
+
+
+def _result_hint(raw: Any) -> Hint:
+    """What a function promises; nothing when no schema can say it: its results are checked as values all the same."""
+    try:
+        return compile_hint(raw)
+    except HintRefused:
+        return ANYTHING
 
 
 def _notes(fn: Callable[..., Any], raw: Mapping[str, Any]) -> dict[str, str]:

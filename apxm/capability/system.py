@@ -124,8 +124,7 @@ class CapabilitySystem:
         placed = signature.place((), given, whose, default=lambda value: value, rest=rest)
         signature.verify(placed, whose)
         timeout_s = None if timeout_ms is None else timeout_ms / 1e3
-        value = await self.calls.call(record, placed.args, placed.kwargs, timeout_s=timeout_s)
-        return settle(value, where=f"the result of {whose}")
+        return await self.calls.call(record, placed.args, placed.kwargs, timeout_s=timeout_s)
 
     def abandoned(self) -> list[str]:
         """Names of capabilities whose calls were given up and still hold a thread."""

@@ -3,41 +3,52 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING
 
-import typer
+from apxm.cli.command import JSON, Command, Option
+from apxm.cli.exits import Exit
+
+if TYPE_CHECKING:
+    from argparse import Namespace
 
 SUFFIX = ".apxm"
 
+OPTIONS = (
+    Option("file", "a graph as JSON, or a Python file (`file.py:name`)", "FILE"),
+    Option("--out", "where to write; default: FILE with the ending .apxm", "OUT", short="-o"),
+    Option("-O", "0: lower only; 1: what is always safe (default)", "LEVEL", type=int, default=1, choices=(0, 1)),
+    Option("--capabilities", "what its capabilities are (effect, schema): a file or module; repeatable", "FILE.py", repeat=True),
+    Option("--explain", "say what each pass did, and why it declined"),
+    JSON,
+)
 
-def compile(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="a graph as JSON, or a Python file (`file.py:name`)")],
-    out: Annotated[
-        str | None, typer.Option("--out", "-o", metavar="OUT", help="where to write; default: FILE with the ending .apxm")
-    ] = None,
-    level: Annotated[int, typer.Option("-O", metavar="LEVEL", help="0: lower only; 1: what is always safe (default)")] = 1,
-    capabilities: Annotated[
-        list[str] | None, typer.Option(metavar="FILE.py", help="what its capabilities are: effect and schema; repeatable")
-    ] = None,
-    explain: Annotated[bool, typer.Option("--explain", help="say what each pass did, and why it declined")] = False,
-    json: Annotated[bool, typer.Option("--json", help="one JSON object on standard output, for errors too")] = False,
-) -> None:
-    """Compile a program to an artifact.
 
-    The same program always gives the same bytes. A file that is there already is replaced at once or not at all.
-    """
+def compile(order: Namespace) -> int:
+    """Compile, save, report; the exit code."""
     from apxm.cli import report, source
     from apxm.cli.text import as_json, count
 
-    program = source.load(file)
-    artifact, notes = program.compiled_report(level, source.offered(program, capabilities or []))
-    target = Path(out) if out else program.path.with_suffix(SUFFIX)
+    program = source.load(order.file)
+    artifact, notes = program.compiled_report(order.O, source.offered(program, order.capabilities))
+    target = Path(order.out) if order.out else program.path.with_suffix(SUFFIX)
     artifact.save(target)
     size = len(artifact.to_bytes())
-    if json:
-        said = {"file": str(target), "bytes": size, "digest": artifact.digest, "name": artifact.name, "level": level}
-        report.emit(as_json({**said, "report": notes.to_map()} if explain else said))
-        return
-    if explain:
+    if order.json:
+        said = {"file": str(target), "bytes": size, "digest": artifact.digest, "name": artifact.name, "level": artifact.level}
+        report.emit(as_json({**said, "report": notes.to_map()} if order.explain else said))
+        return Exit.OK
+    if order.explain:
         report.say("\n".join(notes.lines()))
     report.emit(f"{target}: {count(size, 'byte')}, {count(len(artifact.flows()), 'flow')}, digest {artifact.digest[:16]}")
+    return Exit.OK
+
+
+COMMANDS = {
+    "compile": Command(
+        "compile",
+        "Compile a program to an artifact.",
+        "The same program always gives the same bytes. A file that is there already is replaced at once or not at all.",
+        OPTIONS,
+        compile,
+    )
+}

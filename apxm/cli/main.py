@@ -2,78 +2,81 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
-from typing import TYPE_CHECKING, Annotated
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-import typer
-
-from apxm.cli import compile, examine, ops, run
 from apxm.cli.exits import Exit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-# Plain help: the rich one costs 70 ms at every start, more than everything else of `apxm --help` together.
-app = typer.Typer(
-    name="apxm",
-    help="Compile, run and look into agent programs.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
-app.command("compile")(compile.compile)
-app.command("run")(run.run)
-app.command("validate")(examine.validate)
-app.command("inspect")(examine.inspect)
-app.add_typer(ops.app, name="ops")
+    from apxm.cli.command import Command
+
+# Name -> module with a COMMAND (or, for `ops list`, its entry of COMMANDS). One command imports one module.
+COMMANDS = {
+    "run": "run",
+    "compile": "compile",
+    "validate": "validate",
+    "inspect": "inspect",
+    "schema": "schema",
+    "ops list": "ops",
+    "ops show": "ops",
+}
 
 
-def _version(asked: bool) -> None:
-    if asked:
-        from apxm import __version__
-
-        typer.echo(f"apxm {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def options(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="print the version")] = False,
-) -> None:
-    """Compile, run and look into agent programs."""
+def command(name: str) -> Command:
+    """The command of that name."""
+    found: Command = import_module(f"apxm.cli.{COMMANDS[name]}").COMMANDS[name]
+    return found
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; the exit code. Nothing but SystemExit of the interpreter itself ever leaves it."""
+    """Run one command; the exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    json = "--json" in given
     try:
-        with contextlib.suppress(AttributeError, ValueError):
-            sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # a terminal that cannot show a letter shows ?
-        return int(app(args=given, prog_name="apxm", standalone_mode=False) or 0)
+        return _dispatch(given)
     except KeyboardInterrupt:
         return Exit.INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that the flush at exit has somewhere to go
         return Exit.PIPE
+    except SystemExit as ended:  # after --help
+        return int(ended.code or 0)
     except Exception as error:
-        return _failed(error, json=json)
+        from apxm.cli.report import fail
+
+        return fail(error, json="--json" in given)
 
 
-def _failed(error: Exception, *, json: bool) -> int:
-    from apxm.cli.report import fail, say
+def _dispatch(given: list[str]) -> int:
+    from apxm.cli.text import spelling
     from apxm.errors import InvalidError
 
-    complaint = getattr(error, "format_message", None)  # the command line itself: typer's error, whichever release it is
-    if complaint is None:
-        return fail(error, json=json)
-    if json:
-        return fail(InvalidError(complaint()), json=True)
-    context = getattr(error, "ctx", None)
-    if context is not None and len(complaint().splitlines()) < 3:
-        say(f"{context.get_usage()}\n")
-    say(complaint())
-    return Exit.INVALID
+    if given == ["--version"]:
+        from apxm import __version__
+
+        print(f"apxm {__version__}")
+        return Exit.OK
+    for words in (2, 1):
+        name = " ".join(given[:words])
+        if name in COMMANDS:
+            chosen = command(name)
+            return int(chosen.run(chosen.parse(given[words:])))
+    if not given or given[0] in ("-h", "--help"):
+        print(overview())
+        return Exit.OK if given else Exit.INVALID
+    known = [name for name in COMMANDS if name.startswith(f"{given[0]} ")]
+    if known:
+        raise InvalidError(
+            f"`apxm {given[0]}` needs to know what to do", hint=f"there are: {', '.join(f'`apxm {n}`' for n in known)}"
+        )
+    raise InvalidError(f"there is no command `{given[0]}`", hint=spelling(given[0], COMMANDS))
+
+
+def overview() -> str:
+    """What `apxm --help` prints."""
+    lines = ["usage: apxm COMMAND [options]", "", "Compile, run and look into agent programs.", "", "commands:"]
+    lines += [f"  {name:<12} {command(name).summary}" for name in COMMANDS]
+    return "\n".join([*lines, "", "`apxm COMMAND --help` explains one of them, `apxm --version` prints the version."])

@@ -2,52 +2,44 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
+from apxm.cli.command import JSON, Command, Option
+from apxm.cli.exits import Exit
 
 if TYPE_CHECKING:
+    from argparse import Namespace
+
     from apxm.graph.operation import Attribute, Operation
 
-app = typer.Typer(help="Show the operations a program is made of.", no_args_is_help=True)
 
-
-@app.command("list")
-def list_operations(
-    category: Annotated[str | None, typer.Option(metavar="NAME", help="only those of one category")] = None,
-    json: Annotated[bool, typer.Option("--json", help="one JSON object per operation, in a list")] = False,
-) -> None:
-    """List every operation, one line each."""
+def list_operations(order: Namespace) -> int:
+    """Print the table, or one category of it; the exit code."""
     from apxm.cli import report
     from apxm.cli.text import as_json, spelling
     from apxm.errors import InvalidError
     from apxm.graph.ops import OPERATIONS
 
-    categories = sorted({row.category for row in OPERATIONS.values()})
-    if category is not None and category not in categories:
-        raise InvalidError(f"there is no category `{category}`", hint=spelling(category, categories))
-    rows = [row for row in OPERATIONS.values() if category in (None, row.category)]
-    if json:
-        report.emit(as_json([operation_map(row) for row in rows]))
-    else:
-        report.emit("\n".join(operation_line(row) for row in rows))
+    categories = {row.category for row in OPERATIONS.values()}
+    if order.category is not None and order.category not in categories:
+        raise InvalidError(f"there is no category `{order.category}`", hint=spelling(order.category, categories))
+    rows = [row for row in OPERATIONS.values() if order.category in (None, row.category)]
+    report.emit(as_json([operation_map(row) for row in rows]) if order.json else "\n".join(map(operation_line, rows)))
+    return Exit.OK
 
 
-@app.command("show")
-def show_operation(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="such as ASK; any case")],
-    json: Annotated[bool, typer.Option("--json", help="one JSON object")] = False,
-) -> None:
-    """Show one operation: what it does, its attributes, inputs, edges and regions."""
+def show_operation(order: Namespace) -> int:
+    """Print one row; the exit code."""
     from apxm.cli import report
     from apxm.cli.text import as_json, spelling
     from apxm.errors import InvalidError
     from apxm.graph.ops import OPERATIONS
 
-    row = OPERATIONS.get(name.upper())
+    row = OPERATIONS.get(order.name.upper())
     if row is None:
-        raise InvalidError(f"there is no operation `{name}`", hint=spelling(name.upper(), OPERATIONS))
-    report.emit(as_json(operation_map(row)) if json else operation_text(row))
+        raise InvalidError(f"there is no operation `{order.name}`", hint=spelling(order.name.upper(), OPERATIONS))
+    report.emit(as_json(operation_map(row)) if order.json else operation_text(row))
+    return Exit.OK
 
 
 def operation_map(row: Operation) -> dict[str, Any]:
@@ -165,3 +157,21 @@ def attribute_notes(attribute: Attribute) -> list[str]:
     if attribute.aliases:
         notes.append("also " + ", ".join(attribute.aliases))
     return notes
+
+
+COMMANDS = {
+    "ops list": Command(
+        "ops list",
+        "List every operation, one line each.",
+        "Those that this version validates but cannot run yet are marked.",
+        (Option("--category", "only those of one category", "NAME"), JSON),
+        list_operations,
+    ),
+    "ops show": Command(
+        "ops show",
+        "Show one operation.",
+        "What it does, its attributes, inputs, edges and regions.",
+        (Option("name", "such as ASK; any case", "NAME"), JSON),
+        show_operation,
+    ),
+}

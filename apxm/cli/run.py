@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
-
+from apxm.cli.command import JSON, Command, Option
 from apxm.cli.exits import Exit
 
 if TYPE_CHECKING:
+    from argparse import Namespace
     from collections.abc import Mapping
 
     from apxm.capability.record import CapabilityRecord
@@ -26,74 +26,25 @@ if TYPE_CHECKING:
 TIMES_SHOWN = 30  # rows of the table that --trace prints
 
 
-def run(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="an artifact, a graph as JSON, or a Python file (`file.py:name`)")],
-    flow: Annotated[str | None, typer.Argument(metavar="FLOW", help="`flow` or `agent.flow`; default: the entry flow")] = None,
-    param: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=VALUE", help="a parameter, converted to its declared type; repeatable")
-    ] = None,
-    params: Annotated[str | None, typer.Option(metavar="FILE", help="JSON object of parameters; --param goes before it")] = None,
-    deadline: Annotated[float | None, typer.Option(metavar="SECONDS", help="end the run after this time")] = None,
-    budget: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=N,…", help="what the run may spend: llm_calls=10,nodes=1000; repeatable")
-    ] = None,
-    grant: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME[=FOLDER]", help="allow a capability, read/list/write in a folder; repeatable"),
-    ] = None,
-    capabilities: Annotated[
-        list[str] | None, typer.Option(metavar="FILE.py", help="register the CAPABILITIES of a file or module; repeatable")
-    ] = None,
-    model: Annotated[str | None, typer.Option(metavar="MODEL", help="`extractive` (default) or `scripted:FILE`")] = None,
-    max_parallelism: Annotated[int | None, typer.Option(metavar="N", help="how many operations may wait at once")] = None,
-    on_failure: Annotated[str, typer.Option(metavar="POLICY", help="`fail_fast` (default) or `continue`")] = "fail_fast",
-    trace: Annotated[bool, typer.Option("--trace", help="time per node; with --json: every event")] = False,
-    json: Annotated[bool, typer.Option("--json", help="one JSON object on standard output, for errors too")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="only the result and errors")] = False,
-) -> None:
-    """Run a program and print its value.
-
-    The result goes to standard output, everything else to standard error. Ctrl-C and SIGTERM cancel the run and print
-    what was finished; a second one ends at once.
-    """
-    order = Order(
-        file=file,
-        flow=flow,
-        param=param or [],
-        params=Path(params) if params else None,
-        deadline=deadline,
-        budget=budget or [],
-        grant=grant or [],
-        capabilities=capabilities or [],
-        model=model,
-        max_parallelism=max_parallelism,
-        on_failure=on_failure,
-        trace=trace,
-        quiet=quiet,
-    )
-    raise typer.Exit(carry_out(order, json=json))
+OPTIONS = (
+    Option("file", "an artifact, a graph as JSON, or a Python file (`file.py:name`)", "FILE"),
+    Option("flow", "`flow` or `agent.flow`; default: the entry flow", "FLOW", optional=True),
+    Option("--param", "a parameter, converted to its declared type; repeatable", "NAME=VALUE", repeat=True),
+    Option("--params", "a JSON object of parameters; --param goes before it", "FILE"),
+    Option("--deadline", "end the run after this time", "SECONDS", type=float),
+    Option("--budget", "what the run may spend: llm_calls=10,nodes=1000; repeatable", "NAME=N,…", repeat=True),
+    Option("--grant", "allow a capability; for read, list and write: in a folder; repeatable", "NAME[=FOLDER]", repeat=True),
+    Option("--capabilities", "register the CAPABILITIES of a file or module; repeatable", "FILE.py", repeat=True),
+    Option("--model", "`extractive` (default) or `scripted:FILE`", "MODEL"),
+    Option("--max-parallelism", "how many operations may wait at once", "N", type=int),
+    Option("--on-failure", "`fail_fast` (default) or `continue`", "POLICY", default="fail_fast"),
+    Option("--trace", "time per node; with --json: every event"),
+    JSON,
+    Option("--quiet", "only the result and errors", short="-q"),
+)
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
-    """What the command line asked for, still as it was typed."""
-
-    file: str
-    flow: str | None = None
-    param: list[str] = field(default_factory=list)
-    params: Path | None = None
-    deadline: float | None = None
-    budget: list[str] = field(default_factory=list)
-    grant: list[str] = field(default_factory=list)
-    capabilities: list[str] = field(default_factory=list)
-    model: str | None = None
-    max_parallelism: int | None = None
-    on_failure: str = "fail_fast"
-    trace: bool = False
-    quiet: bool = False
-
-
-def carry_out(order: Order, *, json: bool) -> int:
+def run(order: Namespace) -> int:
     """Load, run, report; the exit code."""
     from apxm.cli import report, source
     from apxm.cli.arguments import bind
@@ -106,7 +57,7 @@ def carry_out(order: Order, *, json: bool) -> int:
     program = source.load(order.file)
     offered = source.offered(program, order.capabilities)
     dag = program.compiled(offered).into_dag(order.flow)
-    parameters = bind(order.param, order.params, dag.parameters)
+    parameters = bind(order.param, Path(order.params) if order.params else None, dag.parameters)
     options = _options(order)
     with Runtime(_config(order)) as runtime:
         _equip(runtime, order, offered)
@@ -118,17 +69,17 @@ def carry_out(order: Order, *, json: bool) -> int:
                 result = handle.result()
             except ApxmError as error:
                 _close(progress, error.result, error.failure.value, order)
-                code = report.fail(error, json=json)
+                code = report.fail(error, json=order.json)
                 return 128 + interrupts.received if interrupts.received else code
         _close(progress, result, "done", order)
         said = result.to_map()
         if order.trace:
             said["trace"] = [event_map(event) for event in result.events()]
-        report.emit(as_json(said) if json else report.result_text(result))
+        report.emit(as_json(said) if order.json else report.result_text(result))
     return Exit.OK
 
 
-def _config(order: Order) -> RuntimeConfig:
+def _config(order: Namespace) -> RuntimeConfig:
     from apxm.config import RuntimeConfig, SchedulerConfig
 
     if order.max_parallelism is None:
@@ -136,7 +87,7 @@ def _config(order: Order) -> RuntimeConfig:
     return RuntimeConfig(scheduler_config=SchedulerConfig(max_parallelism=order.max_parallelism))
 
 
-def _options(order: Order) -> RunOptions:
+def _options(order: Namespace) -> RunOptions:
     from apxm.cli.arguments import limits
     from apxm.config import RunOptions
 
@@ -144,12 +95,12 @@ def _options(order: Order) -> RunOptions:
         deadline_s=order.deadline,
         budget=limits(order.budget),
         grants=tuple(order.grant),
-        on_failure=order.on_failure,  # type: ignore[arg-type]  # RunOptions checks it and says what it may be
+        on_failure=order.on_failure,
         trace=order.trace,
     )
 
 
-def _equip(runtime: Runtime, order: Order, offered: Mapping[str, CapabilityRecord]) -> None:
+def _equip(runtime: Runtime, order: Namespace, offered: Mapping[str, CapabilityRecord]) -> None:
     """Register the capabilities and the model that were named; refuse a grant of something that is not there."""
     from apxm.cli.text import spelling
     from apxm.errors import InvalidError
@@ -192,7 +143,7 @@ def _watch(handle: RunHandle, progress: Progress, *, quiet: bool) -> None:
             view.show(event)
 
 
-def _close(progress: Progress, result: ExecutionResult | None, outcome: str, order: Order) -> None:
+def _close(progress: Progress, result: ExecutionResult | None, outcome: str, order: Namespace) -> None:
     from apxm.cli import report
 
     if order.quiet:
@@ -208,13 +159,28 @@ def times(progress: Progress) -> str:
     from apxm.cli.text import duration, line
 
     rows = sorted(progress.rows.values(), key=lambda row: -row.seconds)[:TIMES_SHOWN]
-    lines = [f"{'node':<40} {'operation':<16} {'runs':>8} {'time':>10}"]
+    lines = [f"{'node':<44} {'operation':<16} {'runs':>8} {'time':>10}"]
     for row in rows:
-        name = "  " * row.depth + line(row.name, 40 - 2 * row.depth)
-        lines.append(f"{name:<40} {row.op:<16} {row.ended.total():>8,} {duration(row.seconds):>10}")
+        around = [
+            progress.rows[row.place[:depth]].name for depth in range(1, len(row.place)) if row.place[:depth] in progress.rows
+        ]
+        name = line(" / ".join([*around, row.name]), 44)
+        lines.append(f"{name:<44} {row.op:<16} {row.ended.total():>8,} {duration(row.seconds):>10}")
     return "\n".join(lines)
 
 
 def event_map(event: Event) -> dict[str, Any]:
     """An event as data: its name and its fields."""
     return {"event": type(event).__name__, **asdict(event)}
+
+
+COMMANDS = {
+    "run": Command(
+        "run",
+        "Run a program and print its value.",
+        "The result goes to standard output, everything else to standard error. Ctrl-C and SIGTERM cancel the run and\n"
+        "print what was finished; a second one ends at once.",
+        OPTIONS,
+        run,
+    )
+}

@@ -50,8 +50,12 @@ def as_json(value: Any, *, indent: int | None = 2) -> str:
 
 
 def as_text(value: Any) -> str:
-    """A text as it stands, anything else as JSON."""
-    return value if isinstance(value, str) else as_json(value)
+    """A text as it stands, anything else as JSON: on one line unless there are lists or maps inside it."""
+    if isinstance(value, str):
+        return value
+    said = plain(value)
+    items = said.values() if isinstance(said, dict) else said if isinstance(said, list) else ()
+    return as_json(said, indent=2 if any(isinstance(item, (dict, list)) for item in items) else None)
 
 
 def duration(seconds: float) -> str:

@@ -73,9 +73,9 @@ class Binder:
             bound = plain.get(key) if shared else None
             if bound is None:
                 bound = self._bind_node(dag, slot, operation, attributes, frozenset(labels.get(slot, ())), services)
-                if shared:
+                if shared and bound.anonymous:
                     plain[key] = bound
-            self._take(handlers, slot, operation, bound, attributes, opens=slot in dag.regions)
+            self._take(handlers, slot, operation, bound, attributes, dag)
             if "fallback" in attributes:
                 fallbacks[slot] = attributes["fallback"]
             if "retries" in attributes:
@@ -120,8 +120,7 @@ class Binder:
         operation: Operation,
         bound: Bound,
         attributes: Mapping[str, Any],
-        *,
-        opens: bool,
+        dag: ExecutionDag,
     ) -> None:
         kind = int(bound.kind)
         handlers.run[slot], handlers.kinds[slot] = bound.fn, kind
@@ -129,20 +128,22 @@ class Binder:
         handlers.owns[slot] = bound.owns
         if bound.label is not None:
             handlers.labels[slot] = bound.label
-        opens = opens or kind == CALL or operation.name == "FLOW_CALL"
         if kind == CALL:
             assert bound.body is not None
-            handlers.calls[slot] = (bound.body, f"{attributes.get('agent_name', '')}.{attributes.get('flow_name', '')}")
-        if opens:
+            step = f"{attributes.get('agent_name', dag.agent)}.{attributes['flow_name']}"
+            handlers.calls[slot] = (bound.body, step)
+        if kind == CALL or slot in dag.regions or operation.name == "FLOW_CALL":
             handlers.scopes.add(slot)
             handlers.lanes[slot] = OPENING
         elif kind == ASYNC:
             handlers.lanes[slot] = WAITING if operation.latency in (Latency.MEDIUM, Latency.HIGH) else SHORT
         else:
             handlers.lanes[slot] = CHEAP
-        timeout_ms = attributes.get("timeout_ms", bound.timeout_ms)
+        if "timeout_ms" in attributes and kind in (PURE, CALL):
+            text = f"node `{dag.names[slot]}` ({operation.name}) has a timeout, but it cannot wait"
+            raise BindError(text, hint="give the timeout to a node that can wait, or a deadline to the run")
+        timeout_ms = bound.timeout_ms
+        if timeout_ms is None and not any(own.name == "timeout_ms" for own in operation.attributes):
+            timeout_ms = attributes.get("timeout_ms")  # a row that declares its own leaves the time to its handler
         if timeout_ms is not None:
-            if kind == PURE and "timeout_ms" in attributes:
-                text = f"node `{slot}` ({operation.name}) has a timeout, but it is pure and runs inline"
-                raise BindError(text, hint="give the timeout to a node that can wait, or the deadline to the run")
             handlers.timeouts[slot] = timeout_ms / 1e3

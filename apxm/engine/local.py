@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -208,7 +209,7 @@ class LocalRun(Tiers):
                 raise
             result = None
         except Exception as error:
-            result = Fail(self.as_error(error))
+            result = Fail(self.as_error(frame, slot, error))
         finally:
             self.active -= 1
             crew.current = None
@@ -270,7 +271,7 @@ class LocalRun(Tiers):
 
     def _raised(self, worker: Worker, frame: Frame, slot: int, raised: BaseException) -> None:
         """A handler raised: try again where that is safe and nobody else owns the retries, else the node failed."""
-        error = self.as_error(raised)
+        error = self.as_error(frame, slot, raised)
         item = frame.running.get(slot) if frame.running else None
         attempt = item.attempt if isinstance(item, Activation) else 1
         allowed = frame.binding.retries.get(slot, self.config.retries)
@@ -522,7 +523,7 @@ class LocalRun(Tiers):
         if activation.cancelled or (frame.running or {}).get(slot) is not activation:
             return
         late = DeadlineError(f"`{frame.plan.dag.names[slot]}` took longer than its timeout of {seconds:g} s")
-        self.stop(worker, frame, slot, then=lambda: self.failed(worker, frame, slot, late))
+        self.stop(worker, frame, slot, then=partial(self.failed, frame=frame, slot=slot, error=late))
         self._call_worker(worker)
         self._check_end()
 

@@ -12,7 +12,7 @@ from itertools import islice
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from apxm.errors import ApxmError, BudgetError, DeadlineError, HandlerError, RunCancelled
+from apxm.errors import ApxmError, BudgetError, CapabilityError, DeadlineError, HandlerError, RunCancelled
 from apxm.scheduler.binding import OPENING
 from apxm.scheduler.run import RunState
 from apxm.scheduler.work_stealing import RESUME
@@ -118,7 +118,7 @@ class Tiers(RunState):
                     for run, get in islice(rest, count):
                         put(run(*get(v)))
             except Exception as error:
-                self._leave_static(worker, frame, start, self.as_error(error))
+                self._leave_static(worker, frame, start, self.as_error(frame, len(v), error))
                 return False
             self.credit -= count
             self.executed += count
@@ -210,7 +210,7 @@ class Tiers(RunState):
         except Exception as error:
             frame.todo -= count
             self.executed += count
-            self.failed(worker, frame, slot, self.as_error(error))
+            self.failed(worker, frame, slot, self.as_error(frame, slot, error))
             return count + 1
         frame.todo -= count
         self.executed += count
@@ -223,7 +223,7 @@ class Tiers(RunState):
         try:
             value = frame.binding.run[slot](*frame.plan.getters[slot](frame.v))
         except Exception as error:
-            self.failed(worker, frame, slot, self.as_error(error))
+            self.failed(worker, frame, slot, self.as_error(frame, slot, error))
             return 1
         self.outcome(worker, frame, slot, value)
         return 1
@@ -231,9 +231,11 @@ class Tiers(RunState):
     def note_started(self, frame: Frame, slot: int) -> None:
         """A slot begins to run; called only when watched."""
 
-    def as_error(self, error: BaseException) -> ApxmError:
+    def as_error(self, frame: Frame, slot: int, error: BaseException) -> ApxmError:
         if isinstance(error, ApxmError):
             return error
-        wrapped = HandlerError(f"{type(error).__name__}: {error}")
+        raised = f"{type(error).__name__}: {error}"
+        name = frame.plan.dag.attributes.get(slot, {}).get("capability")
+        wrapped = HandlerError(raised) if name is None else CapabilityError(f"capability `{name}` raised {raised}")
         wrapped.__cause__ = error
         return wrapped

@@ -8,11 +8,10 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 if TYPE_CHECKING:
-    from apxm.capability.system import CapabilitySystem, Grants
-    from apxm.llm.registry import ModelRegistry
-
     from apxm.aam.flows import FlowRegistry
+    from apxm.capability.system import CapabilitySystem, Grants
     from apxm.graph.ops import Effect, Operation
+    from apxm.llm.registry import ModelRegistry
 
 
 class Kind(IntEnum):
@@ -35,6 +34,7 @@ class Bound:
     timeout_ms: float | None = None
     owns: bool = False  # its results are made of settled values only (inputs, constants): no need to settle them again
     body: Body | None = None  # of a CALL
+    anonymous: bool = False  # knows nothing of its node: every node with the same attributes and inputs may share it
 
 
 @dataclass(frozen=True, slots=True)

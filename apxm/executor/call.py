@@ -57,11 +57,12 @@ class Call:
     """A capability with the places of its arguments. BindError for everything that is wrong whatever the inputs are.
 
     `arguments(inputs)` gives (args, kwargs) of one firing, checked; `closure(arity)` a function of the inputs alone, for
-    a capability that the run loop may call itself.
+    a capability that the run loop may call itself. `confirms`: what that function returns is checked and settled.
     """
 
     def __init__(self, spec: NodeSpec, record: CapabilityRecord) -> None:
         self.record, self.signature = record, record.signature
+        self.confirms = _checks_result(record)
         self._whose = f"{where(spec)}: capability `{record.name}`"
         named, positional = _authored(spec)
         template = parse_filled([*named.values(), *positional])
@@ -151,7 +152,7 @@ class Call:
     def closure(self, arity: int) -> Callable[..., Any]:
         """A function of the inputs alone: the capability itself where nothing has to be done around it."""
         fn = self.record.fn
-        confirm = self.record.confirm if _checks_result(self.record) else None
+        confirm = self.record.confirm if self.confirms else None
         leading = len(self._sources) - len(self._moves)
         order = [position for _, position in self._moves]
         in_front = all(isinstance(source, _Constant) for source in self._sources[:leading])

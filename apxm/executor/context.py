@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from apxm.budget import Ledger
     from apxm.capability.system import CapabilitySystem
     from apxm.llm.registry import ModelRegistry
     from apxm.memory.system import RunMemory
-
-    from apxm.budget import Ledger
     from apxm.observability.events import Event, Path
 
 

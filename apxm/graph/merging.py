@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias
 
 from apxm.graph.model import Dependency, Node
-from apxm.graph.ops import Rule, firing_rule
+from apxm.graph.ops import OPERATIONS, Rule
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -80,7 +80,8 @@ class _Modes:
         gates = [self._through(edge) for edge in self.incoming.get(id, ()) if edge.dependency is Dependency.CONTROL]
         if id in self.silent:
             self.modes[id] = "any" if len(data) > 1 and _exclude_each_other(data) else "array"
-        all_needed = firing_rule(node.op, node.attributes) is Rule.ALL if node.op != "MERGE" else False
+        row = OPERATIONS.get(node.op)
+        all_needed = row is None or row.rule is Rule.ALL
         inner = _both(data) if all_needed else _either(data)
         sides = _both([inner, *gates])
         empty = next((router for router, labels in sides.items() if not labels), None)

@@ -80,7 +80,8 @@ class Rule:
         asked = prompt.metadata.get("node")
         if self.node is not None and self.node != asked:
             return False
-        if self._pattern is not None and self.name != asked and self._pattern.search(text) is None:
+        named = self.name is not None and self.name == asked
+        if self._pattern is not None and not named and self._pattern.search(text) is None:
             return False
         return self.test is None or bool(self.test(prompt))
 

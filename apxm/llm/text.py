@@ -58,6 +58,7 @@ _TAG = re.compile(
     r"summary|sup|table|tbody|td|th|thead|tr|u|ul)(?:\s[^<>]{0,500})?/?>",
     re.IGNORECASE,
 )
+_MARKUP = frozenset("<*\\&")
 _EMPHASIS = re.compile(r"(?<![\w*\\])\*(?=[^\s*])([^*]{1,300})(?<=\S)\*(?![\w*])")
 _ESCAPE = re.compile(r"\\([\\`*_{}\[\]()#+\-.!|<>~])")
 
@@ -180,9 +181,7 @@ def plain(text: str) -> str:
     """One sentence without its Markdown: links and images reduced to their text, no emphasis, no tags, one line."""
     if "[" in text:
         text = _LINK.sub(r"\1", _IMAGE.sub("", text))
-    if "<" in text:
-        text = _TAG.sub("", _ADDRESS.sub(r"\1", text))
-    if "*" in text or "\\" in text or "&" in text:
+    if not _MARKUP.isdisjoint(text):
         pieces = text.split("`")
         pieces[::2] = [_plain_prose(piece) for piece in pieces[::2]]
         text = "`".join(pieces)
@@ -190,6 +189,8 @@ def plain(text: str) -> str:
 
 
 def _plain_prose(text: str) -> str:
+    if "<" in text:
+        text = _TAG.sub("", _ADDRESS.sub(r"\1", text))
     return html.unescape(_ESCAPE.sub(r"\1", _EMPHASIS.sub(r"\1", text.replace("**", ""))))
 
 

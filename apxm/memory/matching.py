@@ -16,6 +16,8 @@ TEXT_CHARS_MAX = 4_000  # of one value that a search reads: bounds a search over
 KEY_IS, KEY_HAS, TEXT_HAS = 1.0, 0.9, 0.6  # the whole query is the key, is in the key, is in the text
 TERM_IN_KEY, TERM_IN_TEXT = 0.85, 0.6  # one term of the query; the score is their mean over the terms
 
+_WORD_START = r"(?<![^\W_])"
+
 
 class Query:
     """A search for words; `score` rates one entry from 0 (nothing in common) to 1 (the query is the key)."""
@@ -24,8 +26,9 @@ class Query:
         self.whole = " ".join(text.casefold().split())
         self.terms = tuple(dict.fromkeys(terms(text) or text.casefold().split()))
         self._trunks = {term: term[:-1] if len(term) > 3 and term[-1] in "iy" else term for term in self.terms}
+        self._begins = re.compile(rf"{_WORD_START}{re.escape(self.whole)}")
         longest_first = sorted(map(re.escape, self._trunks.values()), key=len, reverse=True)
-        self._pattern = re.compile(rf"(?<![^\W_])(?:{'|'.join(longest_first)})") if longest_first else None
+        self._pattern = re.compile(rf"{_WORD_START}(?:{'|'.join(longest_first)})") if longest_first else None
 
     def score(self, key: str, value: Any) -> float:
         if self._pattern is None:
@@ -36,7 +39,7 @@ class Query:
         if self.whole in name:
             return KEY_HAS
         text = text_of(value).casefold()
-        found = TEXT_HAS if self.whole in text else 0.0
+        found = TEXT_HAS if self._begins.search(text) else 0.0
         in_key = set(terms(key))
         in_text = set(self._pattern.findall(text))
         gained = sum(

@@ -7,7 +7,7 @@ takes no new work; when its last slot ended, `closing.then` runs. A later, harde
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from apxm.errors import InvalidError
 from apxm.outcome import Spawn
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from apxm.scheduler.splicing import Activation
     from apxm.scheduler.work_stealing import Worker
 
+Then: TypeAlias = "Callable[[Worker], None]"  # told which worker the rest is for: it is not the one that began the closing
 KEPT = (2, 4)  # effect numbers of idempotent and guarded: started ones are left to finish when the reason is soft
 
 
@@ -56,7 +57,7 @@ class Closer:
             self.root.returned = None
             self.close(worker, self.root, self._finish)
 
-    def _finish(self) -> None:
+    def _finish(self, worker: Worker) -> None:
         self.over = True
 
     def force(self, worker: Worker) -> list[str]:
@@ -88,7 +89,7 @@ class Closer:
                     todo += item.open
 
     # ---- frames ----------------------------------------------------------------------------------------------------
-    def close(self, worker: Worker, frame: Frame, then: Callable[[], None], soft: bool = False) -> None:
+    def close(self, worker: Worker, frame: Frame, then: Then, soft: bool = False) -> None:
         """Take no more work; cancel what has not started, stop what has; `then` runs once all of it ended."""
         if frame.gone or (frame.closing is not None and soft):
             return
@@ -136,14 +137,14 @@ class Closer:
         frame: Frame,
         slot: int,
         soft: bool = False,
-        then: Callable[[], None] | None = None,
+        then: Then | None = None,
     ) -> None:
         """Stop a slot that is running: interrupt its handler, forget its wait, or close its child frames."""
         item = (frame.running or {}).get(slot)
         if item is None:
             return
         if isinstance(item, Frame):
-            self.close(worker, item, then or partial(self._call_stopped, worker, frame, slot), soft)
+            self.close(worker, item, then or partial(self._call_stopped, frame, slot), soft)
             return
         item.after = then or item.after
         if item.spawn is not None:
@@ -161,15 +162,15 @@ class Closer:
         if activation.spawn.shielded and not self.forced:
             return
         for child in list(activation.open):
-            self.close(worker, child, partial(self._child_gone, worker, activation, child), soft)
+            self.close(worker, child, partial(self._child_gone, activation, child), soft)
         if not activation.open and not activation.busy:
             self.children_gone(worker, activation)
 
-    def _call_stopped(self, worker: Worker, frame: Frame, slot: int) -> None:
+    def _call_stopped(self, frame: Frame, slot: int, worker: Worker) -> None:
         self._forget_slot(frame, slot)
         self._end_stopped(worker, frame, slot)
 
-    def _child_gone(self, worker: Worker, activation: Activation, child: Frame) -> None:
+    def _child_gone(self, activation: Activation, child: Frame, worker: Worker) -> None:
         activation.open.discard(child)
         if not activation.open and not activation.busy:
             self.children_gone(worker, activation)
@@ -198,7 +199,7 @@ class Closer:
             return
         self._forget_slot(frame, slot)
         if activation.after is not None:
-            activation.after()
+            activation.after(worker)
         else:
             self._end_stopped(worker, frame, slot)
 
@@ -259,7 +260,7 @@ class Closer:
         if flow is frame and not frame.todo:
             self._frame_over(worker, frame)
         else:
-            self.close(worker, flow, partial(self.deliver, worker, flow), soft=True)
+            self.close(worker, flow, partial(self.deliver, frame=flow), soft=True)
 
     def _other_return(self, flow: Frame, frame: Frame, slot: int) -> str | None:
         """Another RETURN of this activation that is ready to fire."""
@@ -280,9 +281,9 @@ class Closer:
         if flow.closing is None or not flow.closing.soft:
             return
         flow.returned = None
-        flow.closing = Closing(True, partial(self._flow_failed, worker, flow, error))
+        flow.closing = Closing(True, partial(self._flow_failed, flow, error))
 
-    def _flow_failed(self, worker: Worker, flow: Frame, error: ApxmError) -> None:
+    def _flow_failed(self, flow: Frame, error: ApxmError, worker: Worker) -> None:
         if flow.up is None:
             self.error = self.error or error
             self.over = True

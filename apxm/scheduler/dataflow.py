@@ -11,12 +11,13 @@ from apxm.dag import CONTROL, DATA, EFFECT
 from apxm.scheduler.plan import ALL, GATE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from apxm.labels import LabelTable
     from apxm.observability.events import Path
     from apxm.outcome import Step
     from apxm.scheduler.binding import Binding
+    from apxm.scheduler.closing import Then
     from apxm.scheduler.splicing import Activation
 
 
@@ -54,7 +55,7 @@ class Closing:
 
     __slots__ = ("soft", "then")
 
-    def __init__(self, soft: bool, then: Callable[[], None]) -> None:
+    def __init__(self, soft: bool, then: Then) -> None:
         self.soft, self.then = soft, then
 
 

@@ -180,7 +180,7 @@ class RunState(Closer):
                 try:
                     outcome = spawn.then(activation.results)
                 except Exception as error:
-                    outcome = Fail(self.as_error(error))
+                    outcome = Fail(self.as_error(frame, slot, error))
                 if type(outcome) is Spawn:
                     activation.arm(outcome)
                     if self.give_way():
@@ -440,13 +440,10 @@ class RunState(Closer):
         return True
 
     def _isolate(self, worker: Worker, child: Frame, activation: Activation, error: ApxmError) -> None:
-        def then() -> None:
-            self.child_ended(worker, child, ChildResult(error=error))
-
-        self.close(worker, child, then)
+        self.close(worker, child, partial(self.child_ended, child=child, result=ChildResult(error=error)))
 
     def _handle_above(self, worker: Worker, frame: Frame, slot: int, error: ApxmError) -> None:
-        def then() -> None:
+        def then(worker: Worker) -> None:
             self._forget_slot(frame, slot)
             if frame.closing is not None:
                 self.end_slot(worker, frame, slot, DEAD, FAILED)
@@ -455,7 +452,7 @@ class RunState(Closer):
 
         self.stop(worker, frame, slot, then=then)
 
-    def as_error(self, error: BaseException) -> ApxmError:
+    def as_error(self, frame: Frame, slot: int, error: BaseException) -> ApxmError:
         """What a handler raised, as one of ours."""
         raise NotImplementedError
 
@@ -481,7 +478,7 @@ class RunState(Closer):
             closing = frame.closing is not None and frame.returned is None
             self.note_closed(frame, CANCELLED if closing else "done")
         if frame.closing is not None:
-            frame.closing.then()
+            frame.closing.then(worker)
             return
         self.deliver(worker, frame)
 
@@ -535,7 +532,7 @@ class RunState(Closer):
         spawn = activation.spawn
         if result.error is not None and spawn is not None and not spawn.isolate:
             error = result.error
-            then = partial(self.failed, worker, activation.frame, activation.slot, error)
+            then = partial(self.failed, frame=activation.frame, slot=activation.slot, error=error)
             self.stop(worker, activation.frame, activation.slot, then=then)
             return
         self.advance(worker, activation)

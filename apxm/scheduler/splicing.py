@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from apxm.outcome import Child, ChildResult, Outcome, Spawn
+    from apxm.scheduler.closing import Then
     from apxm.scheduler.dataflow import Frame
 
 
@@ -45,7 +46,7 @@ class Activation:
         self.wake: Callable[[], Outcome] | None = None
         self.cancelled = False
         self.busy = False  # inside its own loop: a child that ends only leaves its result
-        self.after: Callable[[], None] | None = None
+        self.after: Then | None = None
         self.handle: Any = None  # what the engine needs to interrupt it: a worker, a timer
         self.attempt = 1
         self.started = 0.0

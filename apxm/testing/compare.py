@@ -128,10 +128,11 @@ def _was_due(expected: OracleResult, seen: Observed, one: Activation) -> bool:
     path, _ = one
     if one in expected.optional or expected.is_closed(path):
         return False
-    last = max((depth for depth, (_, step) in enumerate(path) if step == "finally"), default=-1)
-    if last < 0 or not expected.is_closed(path[:last]):
-        return True
-    return any(opened[: last + 1] == (*path[:last], (path[last][0], "try")) for opened in seen.opened)
+    for depth, (node, step) in enumerate(path):
+        cut_short = expected.is_closed(path[:depth]) or (path[:depth], node) in expected.optional
+        if step == "finally" and cut_short and (*path[:depth], (node, "try")) not in seen.opened:
+            return False  # its TRY_CATCH was cancelled before it began
+    return True
 
 
 def _began(seen: Observed, one: Activation) -> bool:

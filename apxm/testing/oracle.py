@@ -212,12 +212,17 @@ class Oracle:
         if end is None:
             return None
         self.found.closed.add((frame.path, None))
-        if end.error is None and not self.keep_going:
-            end = self._chosen([one for one in ends if one.final and self._happened(one)]) or end
+        if end.error is None and not self.keep_going and self.choices is not None:
+            # What a RETURN waits for (effects that were ready or running, `finally` regions) may still fail the flow.
+            late = [one for one in ends if one.error is not None and self._moment(one) in self.choices.order]
+            end = min(late, key=lambda one: self._order(one), default=end)
         return end
 
-    def _happened(self, end: _End) -> bool:
-        return self.choices is not None and end.at in self.choices.order
+    def _moment(self, end: _End) -> Activation:
+        return (end.error.path, end.error.node_id) if end.final and end.error is not None else end.at
+
+    def _order(self, end: _End) -> int:
+        return self.choices.order[self._moment(end)] if self.choices is not None else 0
 
     def _chosen(self, ends: Sequence[_End]) -> _End | None:
         """The end that came first. One that a RACE may have prevented counts only if it was seen to happen."""
@@ -300,14 +305,16 @@ class Oracle:
         try:
             given = self._given(frame, node, Inputs(node, live))
         except Trouble as trouble:
-            error = OracleFailure(trouble.code, trouble.failure, trouble.message, node.name, node.op, node.id, frame.path)
             self.found.failed.add(here)
-            return self._ended(frame, node, [_End(here, error)])
+            return self._ended(frame, node, [_End(here, self._failure(frame, node, trouble))])
         if isinstance(given, Given):
             if node.op != "RETURN":
                 return _State("done", given)
             given = [_End(here, None, node.name, given.value)]
         return self._ended(frame, node, given)
+
+    def _failure(self, frame: _Frame, node: ReadNode, trouble: Trouble) -> OracleFailure:
+        return OracleFailure(trouble.code, trouble.failure, trouble.message, node.name, node.op, node.id, frame.path)
 
     def _needed(self, frame: _Frame, node: ReadNode) -> set[Activation]:
         """What must have fired before this node: sources of live tokens, and of the Effect edges that will have something."""
@@ -479,8 +486,7 @@ class Oracle:
         try:
             value, ends = self._child(frame, node, region, region, args, caught=True)
         except Trouble as trouble:
-            error = OracleFailure(trouble.code, trouble.failure, trouble.message, node.name, node.op, node.id, frame.path)
-            return None, [_End(here, error)]
+            value, ends = None, [_End(here, self._failure(frame, node, trouble))]
         end = self._chosen(ends)
         if end is None or end.error is None:
             return value, ends

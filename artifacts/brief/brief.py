@@ -17,7 +17,7 @@ from apxm.llm.ranking import Corpus, diverse
 from apxm.llm.text import plain, terms
 
 PASSAGE_WORDS = 120  # long enough to carry an argument, short enough to be quoted
-CODE_ROWS = 20  # of a code block that are kept with the text around it
+CODE_ROWS = 12  # of a code block that are kept with the text around it
 LEAD_WORDS = 600  # of each file that the model sees for its summary
 PASSAGES = 12  # that the model answers from
 PER_FILE = 4  # of those from one file, so that one long file does not hide the others
@@ -172,6 +172,8 @@ def _code(out: _Passages, lines: list[str], number: int, fence: str) -> int:
     out.add(number, shown[0], 0)
     for offset, row in enumerate(shown[1 : CODE_ROWS + 1], 1):
         out.add(number + offset, row, 0)
+    if len(shown) > CODE_ROWS + 1:
+        out.add(end, "…", 0)
     out.add(end + 1, fence, 0)
     if len(shown) > CODE_ROWS + 1 or out.length >= PASSAGE_WORDS / 2:
         out.close()
@@ -349,7 +351,9 @@ CAPABILITIES = {
     "lead_lines": CapabilityRecord("The beginning of a file, to be summarised.", lead_lines, effect="pure"),
     "summarised": CapabilityRecord("A file with its summary.", summarised, effect="pure", borrows=True),
     "unusable": CapabilityRecord("The note on a file that could not be used.", unusable, effect="pure"),
-    "rank_passages": CapabilityRecord("Rank passages.", rank_passages, effect="pure", run="thread", borrows=True),
+    "rank_passages": CapabilityRecord(
+        "Rank passages.", rank_passages, effect="pure", run="thread", timeout_ms=600_000, borrows=True
+    ),
     "context_lines": CapabilityRecord("Passages as a model reads them.", context_lines, effect="pure"),
     "compose_brief": CapabilityRecord("Write the brief.", compose_brief, effect="pure", run="thread"),
 }

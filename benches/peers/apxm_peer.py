@@ -31,7 +31,7 @@ class Apxm:
         from apxm import CapabilityRecord, Edge, Graph, Node, Runtime, compile
 
         fn = workload.fn
-        run = None
+        run: Any = None
         if workload.afn is not None:
             fn = workload.afn
         elif workload.kind == "cpu":

@@ -16,7 +16,7 @@ from apxm.budget import Limits
 from apxm.errors import ApxmError
 from apxm.executor.dispatch import binders
 from apxm.graph.contract import from_json
-from apxm.graph.ops import OPERATIONS
+from apxm.graph.ops import COMMON_ATTRIBUTES, OPERATIONS, attribute_of
 from apxm.llm.scripted import ScriptedModel
 from apxm.observability.events import Printed
 from apxm.values import same
@@ -161,8 +161,6 @@ def nodes(graph: Any) -> Iterator[dict[str, Any]]:
 
 
 def test_every_operation_with_a_handler_and_each_of_its_attributes_has_a_case() -> None:
-    from apxm.graph.ops import attribute_of
-
     compiled_away = {"LOOP_START", "LOOP_END"}
     shown: set[str] = set()
     for case in cases().values():
@@ -175,6 +173,8 @@ def test_every_operation_with_a_handler_and_each_of_its_attributes_has_a_case() 
     wanted = {*binders(), *compiled_away}
     wanted |= {f"{op}.{attribute.name}" for op in tuple(wanted) for attribute in OPERATIONS[op].attributes}
     assert wanted - LATER - shown == set()
+    anywhere = {one.partition(".")[2] for one in shown}
+    assert {attribute.name for attribute in COMMON_ATTRIBUTES} - anywhere == set()
 
 
 @pytest.mark.parametrize(

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import importlib.util
 import random
-import shutil
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from apxm import Artifact, DeniedError, HandlerError, RaisedError, RunOptions, Runtime
+from apxm.observability.events import FrameClosed, FrameOpened
+
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import ModuleType
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -217,3 +221,177 @@ def test_the_brief_lists_every_file_once_and_says_why_one_was_skipped() -> None:
 def test_a_summary_does_not_repeat_the_path() -> None:
     note = brief.summarised(brief.split_passages("Some words.", "a (b).md"), "Some words. [a (b).md:1]")
     assert note["summary"] == "Some words. (line 1)"
+
+
+# --- the program -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def runtime() -> Iterator[Runtime]:
+    with Runtime() as runtime:
+        for name, record in brief.CAPABILITIES.items():
+            runtime.capability_system().register(name, record)
+        yield runtime
+
+
+def _options(folder: Path, **more: Any) -> RunOptions:
+    return RunOptions(grants=(f"read={folder}", f"list={folder}"), **more)
+
+
+def _answer(runtime: Runtime, folder: Path, question: str) -> str:
+    artifact = Artifact.load(HOME / "brief.apxm")
+    text = runtime.execute(artifact, folder=str(folder), question=question, run=_options(folder)).value
+    assert isinstance(text, str)
+    return text
+
+
+def _write(folder: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        place = folder / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(text, encoding="utf-8")
+    return folder
+
+
+def test_the_compiled_artifact_and_the_json_are_those_of_the_source() -> None:
+    spec = importlib.util.spec_from_file_location("make_artifacts", ROOT / "tools" / "make_artifacts.py")
+    assert spec is not None
+    assert spec.loader is not None
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    for path, content in tool.outputs(HOME / "brief.py"):
+        assert path.read_bytes() == content, f"{path.name} is out of date: run tools/make_artifacts.py"
+
+
+def test_the_sample_gives_the_brief_that_is_kept_with_it(runtime: Runtime) -> None:
+    got = _answer(runtime, SAMPLE, "How often must the pump be serviced?").replace(str(SAMPLE), "sample")
+    assert got == (HOME / "expected.md").read_text(encoding="utf-8")
+
+
+def test_every_source_of_the_answer_has_the_words_that_are_quoted(runtime: Runtime) -> None:
+    text = _answer(runtime, SAMPLE, "What happens when the lamp fails?")
+    answer = text.partition("## Answer")[2].partition("## Passages")[0]
+    quotes = re.findall(r"^(?:- )?(.+) \[(.+):(\d+)\]$", answer, re.MULTILINE)
+    assert len(quotes) >= 2
+    for quote, path, line in quotes:
+        source = (SAMPLE / path).read_text(encoding="utf-8").split("\n")
+        here = " ".join(source[int(line) - 1 : int(line) + 2])
+        assert " ".join(quote.split()[:4]) in here
+
+
+def test_the_json_runs_as_the_artifact_does(runtime: Runtime) -> None:
+    from apxm import compile
+
+    dag = compile((HOME / "brief.json").read_text(encoding="utf-8"))
+    question = "How much gas is kept?"
+    result = runtime.execute(dag, folder=str(SAMPLE), question=question, run=_options(SAMPLE))
+    assert result.value == _answer(runtime, SAMPLE, question)
+
+
+def test_a_question_without_any_hit_says_so_and_asks_no_model_for_an_answer(runtime: Runtime) -> None:
+    artifact = Artifact.load(HOME / "brief.apxm")
+    result = runtime.execute(artifact, folder=str(SAMPLE), question="zeppelin?", run=_options(SAMPLE))
+    assert "No passage of these files" in result.value
+    assert "draws on 0 passages" in result.value
+    assert result.stats.usage["node"]["summarise"]["llm_calls"] == 4
+    assert "answer" not in result.stats.usage["node"]
+
+
+def test_an_unreadable_file_is_listed_and_the_others_are_used(runtime: Runtime, tmp_path: Path) -> None:
+    _write(tmp_path, {"good.md": "The key hangs behind the clock.", "empty.md": ""})
+    (tmp_path / "binary.txt").write_bytes(b"\x00\x01\x02")
+    (tmp_path / "latin.txt").write_bytes("Schlüssel".encode("latin-1"))
+    text = _answer(runtime, tmp_path, "Where is the key?")
+    assert "The key hangs behind the clock. [good.md:1]" in text
+    skipped = text.partition("## Skipped")[2]
+    assert [name for name in ("binary.txt", "latin.txt", "empty.md") if f"`{name}`: " in skipped] == [
+        "binary.txt",
+        "latin.txt",
+        "empty.md",
+    ]
+
+
+def test_a_model_that_fails_on_one_summary_costs_that_summary_only(tmp_path: Path) -> None:
+    _write(tmp_path, {"a.md": "The key hangs behind the clock.", "b.md": "The boat is red."})
+    with Runtime(model=_Half()) as runtime:
+        for name, record in brief.CAPABILITIES.items():
+            runtime.capability_system().register(name, record)
+        text = _answer(runtime, tmp_path, "Where is the key?")
+    assert "2 files" in text
+    assert "A fine file." in text
+
+
+class _Half:
+    """Fails for b.md, answers everything else."""
+
+    name = "half"
+
+    async def complete(self, prompt: Any) -> Any:
+        from apxm import ModelError, Reply, Usage
+
+        if "[b.md:1]" in prompt.messages[-1].content:
+            raise ModelError("no opinion on b.md")
+        return Reply("A fine file.", Usage(1, 1), self.name)
+
+    def count_tokens(self, text: str) -> int:
+        return len(text)
+
+
+@pytest.mark.parametrize("files", [{}, {"picture.png": "no text", ".hidden.md": "not seen"}])
+def test_a_folder_without_a_matching_file_is_a_clear_error(runtime: Runtime, tmp_path: Path, files: dict[str, str]) -> None:
+    _write(tmp_path, files)
+    with pytest.raises(RaisedError, match=r"there is no \*\.md or \*\.txt file beneath"):
+        _answer(runtime, tmp_path, "Where is the key?")
+
+
+def test_a_folder_that_was_not_granted_is_denied(runtime: Runtime, tmp_path: Path) -> None:
+    _write(tmp_path, {"in/a.md": "Words.", "out/b.md": "Other words."})
+    artifact = Artifact.load(HOME / "brief.apxm")
+    with pytest.raises(DeniedError, match="not beneath a granted directory"):
+        runtime.execute(artifact, folder=str(tmp_path / "out"), question="?", run=_options(tmp_path / "in"))
+    with pytest.raises(DeniedError):
+        runtime.execute(artifact, folder=str(tmp_path), question="?")
+
+
+def test_a_folder_that_does_not_exist_is_named(runtime: Runtime, tmp_path: Path) -> None:
+    artifact = Artifact.load(HOME / "brief.apxm")
+    with pytest.raises(HandlerError, match="nowhere"):
+        runtime.execute(artifact, folder=str(tmp_path / "nowhere"), question="?", run=_options(tmp_path))
+
+
+def test_a_relative_folder_is_meant_from_the_working_directory(
+    runtime: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _write(tmp_path, {"notes/a.md": "The key hangs behind the clock."})
+    monkeypatch.chdir(tmp_path)
+    assert "[a.md:1]" in _answer(runtime, Path("notes"), "Where is the key?")
+
+
+def test_hundreds_of_files_are_read_in_parallel_with_progress(runtime: Runtime, tmp_path: Path) -> None:
+    count = 300
+    filler = "Ropes and sails are checked by the crew before every trip to the outer islands. " * 60
+    files = {
+        f"part{i % 7}/note{i:03}.md": f"# Note {i}\n\n{filler}\n\n## Number\n\nThe walls of cabin {i} are painted blue.\n"
+        for i in range(count)
+    }
+    _write(tmp_path, files)
+    artifact = Artifact.load(HOME / "brief.apxm")
+    handle = runtime.start(
+        artifact, folder=str(tmp_path), question="What colour are the walls of cabin 217?", run=_options(tmp_path)
+    )
+    opened = closed = open_now = most = 0
+    for event in handle.events():
+        if isinstance(event, FrameOpened):
+            assert event.total == count
+            opened += 1
+            open_now += 1
+            most = max(most, open_now)
+        elif isinstance(event, FrameClosed):
+            closed += 1
+            open_now -= 1
+    result = handle.result()
+    assert (opened, closed) == (count, count)
+    assert 1 < most <= 32
+    assert "The walls of cabin 217 are painted blue. [part0/note217.md:7]" in result.value
+    assert result.value.count("note217.md") >= 2
+    assert "300 files" in result.value

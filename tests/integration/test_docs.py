@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from apxm.graph.contract import from_json
+import apxm
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -103,9 +103,7 @@ class Reader:
     def json(self, block: Block) -> None:
         data = json.loads(block.code)
         if isinstance(data, dict) and ("nodes" in data or "agents" in data):
-            from apxm.compiler import compile
-
-            compile(from_json(block.code))
+            apxm.compile(block.code)
 
     def compare(self, block: Block) -> None:
         said = [line.split() for line in self.printed.splitlines()]

@@ -9,8 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from apxm import CapabilityRecord, Graph, Limits, RunOptions, Runtime, RuntimeConfig, SchedulerConfig
+from apxm import CapabilityRecord, Graph, Limits, Program, RunOptions, Runtime, RuntimeConfig, SchedulerConfig
 from apxm.errors import ApxmError, BudgetError, DeadlineError, HandlerError, RunCancelled, TransientError
+from apxm.graph.model import AgentGraph
 from apxm.observability.events import NodeEnded, NodeRetried, RunEnded, RunStarted
 from apxm.testing.clock import VirtualClock
 
@@ -101,7 +102,7 @@ def test_the_timeout_of_a_node_is_a_failure_of_that_node(virtual, clock):
     graph.merge(slow.on("error"), name="caught")
     result = virtual.execute(graph)
     assert clock.now == pytest.approx(2, abs=0.1)
-    assert "did not answer in time" in result.value[0]["message"]
+    assert "did not answer within 2 s" in result.value[0]["message"]
 
 
 def test_the_timeout_of_a_node_with_child_frames_closes_them(virtual, clock):
@@ -112,6 +113,18 @@ def test_the_timeout_of_a_node_with_child_frames_closes_them(virtual, clock):
     with pytest.raises(DeadlineError) as caught:
         virtual.execute(graph)
     assert caught.value.node == "all"
+    assert clock.now == pytest.approx(1, abs=0.1)
+
+
+def test_a_flow_call_with_a_timeout_closes_its_frame(virtual, clock):
+    nap(virtual, seconds=60)
+    inner, outer = Graph("inner"), Graph("outer", metadata={"is_entry": True})
+    inner.metadata["is_entry"] = False
+    inner.inv("nap")
+    outer.flow_call("inner", timeout_ms=1_000, name="call")
+    with pytest.raises(DeadlineError) as caught:
+        virtual.execute(Program([AgentGraph("default", [outer, inner])]))
+    assert caught.value.node == "call"
     assert clock.now == pytest.approx(1, abs=0.1)
 
 
@@ -226,7 +239,9 @@ def test_closing_a_runtime_ends_its_runs_and_its_thread():
 def test_cleanup_runs_on_cancellation(virtual):
     done = []
     nap(virtual, seconds=60)
-    virtual.capability_system().register("note", CapabilityRecord("Note.", lambda: done.append(1), effect="guarded", run="inline"))
+    virtual.capability_system().register(
+        "note", CapabilityRecord("Note.", lambda: done.append(1), effect="guarded", run="inline")
+    )
     graph = Graph("tidy")
     attempt = graph.try_()
     with attempt.try_ as region:

@@ -15,17 +15,16 @@ from apxm.graph.canonical import canonical
 from apxm.graph.contract import from_json, read, to_json, to_map
 from apxm.graph.graphx import from_networkx, to_networkx
 from apxm.graph.model import Dependency, Edge, Graph, Node, Parameter
-from apxm.graph.ops import OPERATIONS
+from apxm.graph.ops import OPERATIONS, spellings
 from apxm.graph.validate import validate, validate_json, warnings
 
-SPELLINGS = sorted({name for row in OPERATIONS.values() for a in row.attributes for name in (a.name, *a.aliases)})
 TEXTS = st.sampled_from(
     ["", "x", "{0}", "{p}", "{{node_1}}", "node_2", "n1", "error", "true", "default", ">= 3", '{"a": {0}}', "body", "\ud800"]
 )
 VALUES = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(-3, 2**64), st.floats(), TEXTS),
     lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.sampled_from(["label", "node_id", "a"]), inner, max_size=2)),
-    max_leaves=5,
+    max_leaves=3,
 )  # fmt: skip
 NAMES = st.sampled_from(["n1", "n2", "n3", "end", "p"])
 
@@ -34,11 +33,12 @@ NAMES = st.sampled_from(["n1", "n2", "n3", "end", "p"])
 def graphs(draw: st.DrawFn, depth: int = 0) -> Graph:
     """Any graph: most of them break many rules."""
     nodes = []
-    for id in draw(st.lists(st.integers(0, 6), min_size=1, max_size=6)):
+    for id in draw(st.lists(st.integers(0, 6), min_size=1, max_size=4)):
         op = draw(st.sampled_from([*OPERATIONS, "NOPE"]))
-        attributes = draw(st.dictionaries(st.sampled_from(SPELLINGS), VALUES, max_size=3))
+        own = spellings(OPERATIONS[op]) if op in OPERATIONS else ("value",)
+        attributes = draw(st.dictionaries(st.sampled_from(own), VALUES, max_size=2))
         names = st.sampled_from(["body", "try", "catch", "a", "default", "reduce"])
-        regions = draw(st.dictionaries(names, graphs(depth + 1), max_size=2)) if depth < 2 else {}
+        regions = draw(st.dictionaries(names, graphs(depth + 1), max_size=2)) if depth < 1 else {}
         nodes.append(Node(id, draw(NAMES), op, attributes, regions))
     ends = st.integers(0, 7)
     edges = draw(
@@ -51,7 +51,7 @@ def graphs(draw: st.DrawFn, depth: int = 0) -> Graph:
                 st.one_of(st.none(), st.sampled_from(["0", "1", "p", "pass", "item", "node_1"])),
                 st.one_of(st.none(), st.sampled_from(["true", "error", "a", "default", "try"])),
             ),
-            max_size=8,
+            max_size=6,
         )
     )
     parameters = draw(st.lists(st.builds(Parameter, NAMES, st.sampled_from(["str", "json", "string", "x"])), max_size=2))

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from apxm.errors import ApxmError
     from apxm.executor.bind import Binder, Body, NodeSpec, Services
+    from apxm.executor.context import OpContext
     from apxm.graph.template import Placeholder
 
 
@@ -138,7 +139,18 @@ def _in_order(*inputs: Any) -> list[Any]:
 def _bind_flow_call(spec: NodeSpec, services: Services) -> Bound:
     agent, flow = spec.attributes.get("agent_name", spec.agent), spec.attributes["flow_name"]
     body = services.call(agent, flow)
-    return Bound(Kind.CALL, _Call(spec, body, f"{agent}.{flow}").arrange(), body.effect, body=body)
+    arguments = _Call(spec, body, f"{agent}.{flow}").arrange()
+    if "timeout_ms" not in spec.attributes:
+        return Bound(Kind.CALL, arguments, body.effect, body=body)
+
+    def call(context: OpContext, *inputs: Any) -> Outcome:  # a call that may be stopped is an activation of its own
+        return Spawn((Child(body, arguments(*inputs), f"{agent}.{flow}"),), _result)
+
+    return Bound(Kind.SYNC, call, body.effect, owns=True)
+
+
+def _result(results: list[ChildResult]) -> Any:
+    return results[0].value
 
 
 BINDERS: dict[str, Binder] = {"FLOW_CALL": _bind_flow_call}

@@ -75,11 +75,12 @@ def bind_inv(spec: NodeSpec, services: Services) -> Bound:
     """
     record = granted(_record(spec, services), services.grants)
     call = Call(spec, record)
-    owns = record.gives or record.borrows or record.run == "process"  # what a process sent is nobody else's
     if record.inline_pure:
-        return Bound(Kind.PURE, call.closure(len(spec.inputs)), Effect.PURE, owns=owns)
+        fn = call.closure(len(spec.inputs))
+        anonymous = record.fn in (fn, getattr(fn, "func", None))
+        return Bound(Kind.PURE, fn, Effect.PURE, owns=record.owns or call.confirms, anonymous=anonymous)
     label = None if record.effect is Effect.PURE else f"tool:{record.name}"
-    return Bound(Kind.ASYNC, _Invocation(spec, call).fire, record.effect, label=label, owns=owns)
+    return Bound(Kind.ASYNC, _Invocation(spec, call).fire, record.effect, label=label, owns=True)
 
 
 def bind_print(spec: NodeSpec, services: Services) -> Bound:

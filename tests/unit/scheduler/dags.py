@@ -120,14 +120,14 @@ class Steps(RunState):
             args = frame.arguments(slot)
             result = run(None, *args) if frame.binding.kinds[slot] == SYNC else run(*args)
         except Exception as error:
-            self.failed(worker, frame, slot, self.as_error(error))
+            self.failed(worker, frame, slot, self.as_error(frame, slot, error))
             return
         self.outcome(worker, frame, slot, result)
 
     def run_static(self, worker: Any, frame: Any) -> bool:
         raise AssertionError("replay is off")
 
-    def as_error(self, error: BaseException) -> ApxmError:
+    def as_error(self, frame: Any, slot: int, error: BaseException) -> ApxmError:
         return error if isinstance(error, ApxmError) else HandlerError(str(error))
 
     @property

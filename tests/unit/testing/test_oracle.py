@@ -751,9 +751,16 @@ def test_the_failure_that_came_first_is_the_one_that_catch_gets() -> None:
 
 def test_a_return_before_a_failure_is_the_value_and_after_it_is_nothing() -> None:
     program = sketch({1: const(1), 2: "RETURN", 3: err()}, "1->2")
-    assert run(program, choices=Choices(order={((), 2): 1, ((), 3): 2})).value == 1
+    assert run(program, choices=Choices(order={((), 2): 1})).value == 1
     failed = run(program, choices=Choices(order={((), 3): 1}))
     assert failed.error is not None
+
+
+def test_what_a_return_waits_for_may_still_fail_the_flow() -> None:
+    program = sketch({1: const(1), 2: "RETURN", 3: err()}, "1->2")
+    choices = Choices(order={((), 2): 1, ((), 3): 2})
+    assert run(program, choices=choices).error is not None
+    assert run(program, "continue", choices).value == 1
 
 
 def test_every_failure_that_could_have_ended_the_run_is_listed() -> None:

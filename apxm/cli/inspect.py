@@ -1,73 +1,31 @@
-"""`apxm validate` and `apxm inspect`: what is wrong with a program, and what is in it. Neither runs anything of it."""
+"""`apxm inspect`: what is in a program. Runs nothing of it."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
-
+from apxm.cli.command import JSON, Command, Option
 from apxm.cli.exits import Exit
 
 if TYPE_CHECKING:
+    from argparse import Namespace
     from collections.abc import Iterator
 
     from apxm.artifact import Artifact
     from apxm.dag import ExecutionDag
-    from apxm.errors import Problem
 
-File = Annotated[str, typer.Argument(metavar="FILE", help="a graph as JSON, a Python file (`file.py:name`), or an artifact")]
-
-
-def validate(file: File, json: Annotated[bool, typer.Option("--json", help="one JSON object")] = False) -> None:
-    """Check a program and report every broken rule, with its place and the fix.
-
-    Ends with 0 when the program is valid, warnings or not, and with 2 when it is not.
-    """
-    from apxm.cli import report
-    from apxm.cli.text import as_json, count, printable
-
-    errors, warnings = _problems(file)
-    if json:
-        found = {"errors": [problem.to_map() for problem in errors], "warnings": [problem.to_map() for problem in warnings]}
-        report.emit(as_json({"file": file, "valid": not errors, **found}))
-    else:
-        verdict = f"not valid: {count(len(errors), 'error')}" if errors else "valid"
-        more = f", {count(len(warnings), 'warning')}" if warnings else ""
-        lines = [f"{file}: {verdict}{more}"]
-        lines += [f"  error   [{problem.code}] {problem}" for problem in errors]
-        lines += [f"  warning [{problem.code}] {problem}" for problem in warnings]
-        report.emit(printable("\n".join(lines)))
-    raise typer.Exit(Exit.INVALID if errors else Exit.OK)
+FILE = Option("file", "an artifact, a graph as JSON, or a Python file (`file.py:name`)", "FILE")
 
 
-def _problems(file: str) -> tuple[list[Problem], list[Problem]]:
-    """Errors and warnings; raises for what cannot be read at all."""
-    from apxm.cli import source
-    from apxm.errors import GraphError
-    from apxm.graph import validate as rules
-
-    try:
-        program = source.load(file)
-    except GraphError as error:
-        return list(error.problems), []
-    if program.authored is None:
-        return [], []
-    return rules.validate(program.authored), rules.warnings(program.authored)
-
-
-def inspect(
-    file: File,
-    json: Annotated[bool, typer.Option("--json", help="one JSON object")] = False,
-) -> None:
-    """Show what an artifact holds: its header, flows, nodes, capabilities and digest.
-
-    A graph is compiled in memory first, so that the same is shown as for its artifact.
-    """
+def inspect(order: Namespace) -> int:
+    """Read, show; the exit code."""
     from apxm.cli import report, source
     from apxm.cli.text import as_json, printable
 
-    artifact = source.load(file).compiled()
-    report.emit(as_json(artifact_map(artifact)) if json else printable("\n".join(artifact_lines(artifact))))
+    program = source.load(order.file)
+    artifact = program.compiled(source.offered(program, ()))
+    report.emit(as_json(artifact_map(artifact)) if order.json else printable("\n".join(artifact_lines(artifact))))
+    return Exit.OK
 
 
 def artifact_map(artifact: Artifact) -> dict[str, Any]:
@@ -155,10 +113,7 @@ def artifact_lines(artifact: Artifact) -> Iterator[str]:
         yield f"flow {full}({takes}): {size}" + (" [entry]" if full == said["entry"] else "")
         yield from _node_lines(flow, 1)
         if flow["capabilities"]:
-            calls = (
-                f"{name} ({fact['effect'] or 'guarded unless its record says otherwise'})"
-                for name, fact in flow["capabilities"].items()
-            )
+            calls = (name + (f" ({fact['effect']})" if fact["effect"] else "") for name, fact in flow["capabilities"].items())
             yield f"  calls {', '.join(calls)}"
 
 
@@ -182,3 +137,14 @@ def _arrows(inputs: list[dict[str, Any]]) -> str:
         text = f"{edge['port']}={text}" if "port" in edge else text
         words.append(text if edge["dependency"] == "Data" else f"({edge['dependency'].lower()} {text})")
     return "← " + ", ".join(words) if words else ""
+
+
+COMMANDS = {
+    "inspect": Command(
+        "inspect",
+        "Show what an artifact holds.",
+        "Header, digest, flows, nodes and the capabilities they call. A graph is compiled in memory first.",
+        (FILE, JSON),
+        inspect,
+    )
+}

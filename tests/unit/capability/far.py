@@ -1,0 +1,61 @@
+"""Functions that worker processes of the tests import. Not a test module."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from apxm.errors import DeniedError, TransientError
+
+
+def double(value: Any) -> Any:
+    return [value, value]
+
+
+def pid() -> int:
+    return os.getpid()
+
+
+def talk() -> str:
+    print("this goes to stderr and not into the answer")
+    return sys.stdin.read()
+
+
+def sleep_forever(note: str) -> None:
+    """Write the process ids of this process and of a child of its own, then never return."""
+    child = os.fork()
+    if child == 0:
+        time.sleep(600)
+        os._exit(0)
+    beside = Path(note + ".part")
+    beside.write_text(f"{os.getpid()} {child}")
+    beside.rename(note)
+    time.sleep(600)
+
+
+def fail(kind: str) -> None:
+    raise {
+        "value": ValueError("no good \ud800"),
+        "timeout": TimeoutError("too slow"),
+        "refused": ConnectionRefusedError("nobody there"),
+        "denied": DeniedError("not yours", hint="ask"),
+        "transient": TransientError("later"),
+        "exit": SystemExit(3),
+    }[kind]
+
+
+def die(code: int) -> None:
+    os._exit(code)
+
+
+def no_value() -> Any:
+    return {1, 2}
+
+
+class Holder:
+    @staticmethod
+    def inside(value: int) -> int:
+        return value + 1

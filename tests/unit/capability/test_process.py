@@ -1,0 +1,206 @@
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from apxm.capability.process import Child, Crew, ProcessCall, ProcessDied
+from apxm.capability.record import CapabilityRecord
+from apxm.capability.run import Calls
+from apxm.errors import CapabilityError, DeniedError, TransientError, UnknownEffectError, ValueRefused
+from tests.unit.capability import far
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+NOTICE_S = 60.0  # for a process to start on a busy machine; nothing waits this long unless it is broken
+
+
+@pytest.fixture(scope="module")
+def calls() -> Iterator[Calls]:
+    calls = Calls(processes_max=1)
+    yield calls
+    calls.close()
+
+
+def record(fn: Any, effect: str = "read") -> CapabilityRecord:
+    return CapabilityRecord("x", fn, run="process", effect=effect).registered("tool", builtin=False)
+
+
+def run(calls: Calls, fn: Any, *args: Any, effect: str = "read") -> Any:
+    return asyncio.run(calls.call(record(fn, effect), args, {}))
+
+
+async def appears(path: Path) -> str:
+    async with asyncio.timeout(NOTICE_S):
+        while not path.exists():
+            await asyncio.sleep(0.01)
+    return path.read_text()
+
+
+def running(pid: int) -> bool:
+    """Whether a process exists and is more than an entry that nobody collected."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+async def gone(pid: int) -> None:
+    async with asyncio.timeout(NOTICE_S):
+        while running(pid):
+            await asyncio.sleep(0.01)
+
+
+def test_values_go_there_and_back(calls: Calls) -> None:
+    value = {"a": [1, None, b"x", 1.5], "ä": np.arange(3)}
+    one, two = run(calls, far.double, value)
+    np.testing.assert_array_equal(one["ä"], [0, 1, 2])
+    assert two["a"] == value["a"]
+
+
+def test_the_process_is_another_one_and_is_used_again(calls: Calls) -> None:
+    pid = run(calls, far.pid)
+    assert pid != os.getpid()
+    assert run(calls, far.pid) == pid
+
+
+def test_a_static_method_of_a_class_can_be_named(calls: Calls) -> None:
+    assert run(calls, f"{far.__name__}:Holder.inside", 1) == 2
+
+
+def test_what_a_function_prints_is_not_its_answer_and_there_is_nothing_to_read(calls: Calls) -> None:
+    assert run(calls, far.talk) == ""
+
+
+def test_an_exception_comes_back_with_its_name_and_its_traceback(calls: Calls) -> None:
+    with pytest.raises(CapabilityError, match="capability `tool` raised ValueError: no good") as failed:
+        run(calls, far.fail, "value")
+    assert failed.value.__cause__ is not None
+    assert "in fail" in failed.value.__cause__.__notes__[0]
+
+
+def test_errors_keep_their_class(calls: Calls) -> None:
+    with pytest.raises(DeniedError, match="not yours; ask"):
+        run(calls, far.fail, "denied")
+    with pytest.raises(TransientError, match="later") as ours:
+        run(calls, far.fail, "transient")
+    assert ours.value.called
+    with pytest.raises(TransientError, match="TimeoutError: too slow"):
+        run(calls, far.fail, "timeout")
+    with pytest.raises(UnknownEffectError):
+        run(calls, far.fail, "timeout", effect="guarded")
+    with pytest.raises(CapabilityError, match="nobody there"):
+        run(calls, far.fail, "refused", effect="guarded")
+    with pytest.raises(CapabilityError, match="SystemExit: 3"):
+        run(calls, far.fail, "exit")
+
+
+def test_what_is_no_value_does_not_leave_the_process(calls: Calls) -> None:
+    with pytest.raises(ValueRefused, match="set"):
+        run(calls, far.no_value)
+    with pytest.raises(ValueRefused):
+        run(calls, far.double, float("nan"))
+
+
+def test_a_process_that_ends_in_a_call_is_replaced(calls: Calls) -> None:
+    with pytest.raises(CapabilityError, match="the process of capability `tool` ended with exit code 3"):
+        run(calls, far.die, 3)
+    with pytest.raises(UnknownEffectError):
+        run(calls, far.die, 0, effect="guarded")
+    assert run(calls, far.double, 1) == [1, 1]
+
+
+def test_a_process_that_ends_between_calls_is_replaced(calls: Calls) -> None:
+    before = run(calls, far.pid)
+    os.kill(before, 9)
+    asyncio.run(gone(before))
+    assert run(calls, far.pid, effect="guarded") != before
+
+
+def test_a_cancelled_call_is_killed_with_everything_it_started(calls: Calls, tmp_path: Path) -> None:
+    note = tmp_path / "pids"
+
+    async def cancel_in_the_middle() -> list[int]:
+        task = asyncio.create_task(calls.call(record(far.sleep_forever), (str(note),), {}))
+        pids = [int(pid) for pid in (await appears(note)).split()]
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert not running(pids[0])  # when the caller goes on, the process is collected
+        await gone(pids[1])
+        return pids
+
+    pids = asyncio.run(cancel_in_the_middle())
+    assert len(pids) == 2
+    assert run(calls, far.pid) not in pids
+    assert calls.abandoned() == []
+
+
+def test_a_call_that_takes_too_long_is_killed(calls: Calls, tmp_path: Path) -> None:
+    run(calls, far.double, 1)  # the process is there
+    note = tmp_path / "pids"
+
+    async def too_long() -> None:
+        with pytest.raises(UnknownEffectError, match="did not answer within"):
+            await calls.call(record(far.sleep_forever, "guarded"), (str(note),), {}, timeout_s=2)
+        if note.exists():  # it may not have come so far on a busy machine
+            for pid in (await appears(note)).split():
+                await gone(int(pid))
+
+    asyncio.run(too_long())
+    assert run(calls, far.double, 1) == [1, 1]
+
+
+def test_closing_kills_what_runs(tmp_path: Path) -> None:
+    calls, note = Calls(), tmp_path / "pids"
+
+    async def close_in_the_middle() -> None:
+        task = asyncio.create_task(calls.call(record(far.sleep_forever, "guarded"), (str(note),), {}))
+        pids = [int(pid) for pid in (await appears(note)).split()]
+        await asyncio.to_thread(calls.close)
+        with pytest.raises(UnknownEffectError, match="ended by signal 9"):
+            await task
+        for pid in pids:
+            await gone(pid)
+
+    asyncio.run(close_in_the_middle())
+
+
+def test_a_process_ends_with_its_parent(tmp_path: Path) -> None:
+    """The pipe closes: that is all a worker ever learns about a parent that was killed."""
+    child = Child()
+    assert child.alive
+    child._process.stdin.close()  # type: ignore[union-attr]
+    assert child._process.wait(NOTICE_S) == -9
+    child._process.stdout.close()  # type: ignore[union-attr]
+
+
+def test_a_call_killed_before_it_begins_does_not_run() -> None:
+    crew = Crew()
+    call = ProcessCall(crew, f"{far.__name__}:pid", (), {})
+    call.kill()
+    with pytest.raises(ProcessDied, match="before the call began"):
+        call.run()
+    crew.leave()
+
+
+def test_a_process_killed_a_moment_after_its_answer_does_not_serve_the_next_call() -> None:
+    crew = Crew()
+    first = crew.child()
+    late = ProcessCall(crew, f"{far.__name__}:pid", (), {})
+    original = first.ask
+
+    def ask(frame: bytes) -> bytes:
+        answer = original(frame)
+        late.kill()
+        return answer
+
+    first.ask = ask  # type: ignore[method-assign]
+    assert late.run() == first.pid
+    assert ProcessCall(crew, f"{far.__name__}:pid", (), {}).run() != first.pid
+    crew.leave()

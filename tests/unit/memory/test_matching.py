@@ -1,0 +1,37 @@
+import pytest
+
+from apxm.memory.matching import TEXT_CHARS_MAX, Query, fits, text_of
+
+
+@pytest.mark.parametrize(
+    ("query", "key", "value", "score"),
+    [
+        ("user name", "User Name", None, 1.0),
+        ("name", "user_name", None, 0.9),
+        ("scheduling", "the-scheduler", "x", 0.85),
+        ("memories", "note", "about memory and more", 0.6),
+        ("memory", "note", ["two memories"], 0.6),
+        ("red apple", "note", {"a": {"b": "a red one"}}, 0.3),
+        ("run", "note", "to prune a tree", 0.0),
+        ("anything", "note", 3, 0.0),
+        ("the", "note", "over the top", 0.6),
+        ("", "note", "text", 0.0),
+        ("(x", "note", "a (x b", 0.6),
+    ],
+)
+def test_scores_say_how_much_of_the_query_is_there(query, key, value, score):
+    assert Query(query).score(key, value) == score
+
+
+def test_the_text_of_a_value_is_its_strings_up_to_a_limit():
+    assert text_of({"a": ["b", 1, {"c": "d"}]}) == "a\nb\nc\nd"
+    assert len(text_of("x" * 100_000)) == TEXT_CHARS_MAX
+    assert len(text_of(["x" * 3_000] * 1_000)) <= TEXT_CHARS_MAX + 2
+
+
+def test_where_compares_fields_as_json():
+    assert fits({"a": 1, "b": [True]}, {"a": 1.0, "b": [True]})
+    assert not fits({"a": 1}, {"a": True})
+    assert not fits({}, {"a": None})
+    assert not fits("text", {"a": 1})
+    assert fits("text", None)

@@ -1,0 +1,142 @@
+import numpy as np
+import pytest
+
+from apxm.config import MemoryConfig
+from apxm.errors import InvalidError, ValueRefused
+from apxm.memory.system import MemorySystem
+
+
+def test_two_runs_never_share_their_memory_even_under_one_id():
+    system = MemorySystem()
+    one, two = system.run("r"), system.run("r")
+    one.put("k", 1)
+    assert (one.get("k"), two.get("k")) == (1, None)
+
+
+def test_agents_of_a_run_see_their_own_and_what_the_run_shares():
+    mine = MemorySystem().run("r", "writer")
+    other = mine.view("reader")
+    mine.put("k", "private")
+    mine.put("s", "shared", scope="run")
+    assert (mine.get("k"), other.get("k")) == ("private", None)
+    assert (mine.get("s"), other.get("s")) == ("shared", "shared")
+    other.put("s", "mine now")
+    assert (mine.get("s"), other.get("s")) == ("shared", "mine now")
+    assert mine.view("reader") is other
+    assert mine.view("writer") is mine
+
+
+def test_a_flow_has_a_scope_of_its_own_when_asked_for():
+    memory = MemorySystem().run("r", "a")
+    flow = memory.view("a", "main")
+    flow.put("k", 1, scope="flow")
+    assert (flow.get("k"), memory.get("k"), memory.view("a", "other").get("k")) == (1, None, None)
+    memory.put("k", 2)
+    assert flow.get("k") == 1
+    with pytest.raises(InvalidError, match=r"no memory scope `flow` here; make a view"):
+        memory.put("k", 3, scope="flow")
+    with pytest.raises(InvalidError, match=r"expected run, agent or flow"):
+        memory.put("k", 3, scope="team")
+
+
+def test_names_with_dots_do_not_share_a_flow():
+    memory = MemorySystem().run("r")
+    memory.view("a.b", "c").put("k", 1, scope="flow")
+    assert memory.view("a", "b.c").get("k") is None
+
+
+def test_what_is_stored_cannot_be_changed_from_outside():
+    memory = MemorySystem().run("r")
+    value = {"list": [1]}
+    memory.put("k", value)
+    value["list"].append(2)
+    memory.get("k")["list"].append(3)
+    assert memory.get("k") == {"list": [1]}
+    array = np.zeros(2)
+    memory.put("a", array)
+    array[0] = 7
+    assert memory.get("a").tolist() == [0, 0]
+
+
+def test_only_values_that_may_leave_a_run_are_stored():
+    memory = MemorySystem().run("r")
+    with pytest.raises(ValueRefused, match=r'memory key `k`: the value at \["a"\] is nan'):
+        memory.put("k", {"a": float("nan")})
+    with pytest.raises(ValueRefused, match=r"a set"):
+        memory.put("k", {1, 2})
+    for bad in ("", "x" * 1_001, 3):
+        with pytest.raises(InvalidError, match="is not a text of 1 to 1000"):
+            memory.put(bad, 1)
+    with pytest.raises(InvalidError, match="ttl_ms of `k` is 0"):
+        memory.put("k", 1, ttl_ms=0)
+
+
+def test_tiers_that_come_later_say_so():
+    memory = MemorySystem().run("r")
+    with pytest.raises(InvalidError, match=r"`ltm` comes with the long-term memory; this version has `stm`"):
+        memory.get("k", tier="ltm")
+    with pytest.raises(InvalidError, match=r"`episodic` comes with"):
+        memory.search("k", tier="episodic")
+    with pytest.raises(InvalidError, match=r"no memory tier `disk`; expected stm, ltm, episodic"):
+        memory.put("k", 1, tier="disk")
+
+
+def test_null_and_nothing_can_be_told_apart():
+    memory = MemorySystem().run("r")
+    memory.put("k", None)
+    assert memory.get("k", "default") is None
+    assert memory.get("other", "default") == "default"
+    assert memory.delete("k") is True
+    assert memory.delete("k") is False
+    assert memory.get("k", "default") == "default"
+
+
+def test_search_gives_entries_as_maps():
+    memory = MemorySystem().run("r")
+    memory.put("apple", "a red fruit")
+    assert memory.search("red") == [{"key": "apple", "value": "a red fruit", "score": 0.6}]
+
+
+def test_the_bounds_come_from_the_configuration():
+    memory = MemorySystem(MemoryConfig(stm_entries=2)).run("r")
+    for number in range(5):
+        memory.put(f"k{number}", number)
+    assert len(memory) == 2
+
+
+def test_a_snapshot_brings_a_run_back():
+    one = MemorySystem().run("r", "a")
+    one.put("k", [1])
+    one.view("b").put("k", 2)
+    two = MemorySystem().run("r2", "a")
+    two.restore(one.snapshot())
+    assert (two.get("k"), two.view("b").get("k")) == ([1], 2)
+
+
+def test_a_closed_run_is_forgotten():
+    system = MemorySystem()
+    memory = system.run("r")
+    memory.put("k", 1)
+    assert system.open_runs == 1
+    memory.close()
+    memory.close()
+    assert system.open_runs == 0
+    assert memory.get("k") is None
+
+
+def test_closing_the_system_forgets_every_run():
+    system = MemorySystem()
+    one = system.run("a")
+    one.put("k", 1)
+    system.close()
+    system.close()
+    one.close()
+    assert (one.get("k"), system.open_runs) == (None, 0)
+
+
+def test_changes_of_a_run_can_be_watched():
+    told = []
+    memory = MemorySystem().run("r", "me", on_change=told.append)
+    memory.put("k", 1)
+    memory.put("k", 1, scope="run")
+    assert [(change.kind, change.scope, change.key) for change in told] == [("put", "agent:me", "k"), ("put", "run", "k")]
