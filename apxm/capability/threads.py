@@ -183,4 +183,5 @@ async def outcome(lane: Lane, job: Job, stop: Callable[[], None] | None = None, 
         raise
     if future.cancelled():
         raise CapabilityError(f"the call of capability `{job.name}` was dropped: the runtime is closed")
-    return future.result()
+    future.exception()  # seen; asyncio has made a copy of some exceptions, the original has the traceback
+    return job.future.result()

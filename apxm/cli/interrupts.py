@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import queue
 import signal
-import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -20,12 +19,12 @@ class Interrupts:
     """Watches both signals while a run goes on. `received` is the first one that came.
 
     The handler runs between two bytecodes of the main thread, which may hold any lock just then, so it only puts a
-    number into a queue made for that; a thread of its own calls `cancel`.
+    number into a queue made for that; a thread of its own calls `tell` and `cancel`, both with a sentence.
     """
 
-    def __init__(self, cancel: Callable[[], object]) -> None:
+    def __init__(self, cancel: Callable[[str], object], tell: Callable[[str], object]) -> None:
         self.received: int | None = None
-        self._cancel = cancel
+        self._cancel, self._tell = cancel, tell
         self._queue: queue.SimpleQueue[int | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._watch, name="apxm-cli-signals", daemon=True)
         self._before: dict[int, Any] = {}
@@ -52,5 +51,5 @@ class Interrupts:
         number = self._queue.get()
         if number is not None:
             name = "Ctrl-C" if number == signal.SIGINT else "SIGTERM"
-            print(f"\n{name}: cancelling; once more ends at once", file=sys.stderr, flush=True)
-            self._cancel()
+            self._tell(f"{name}: cancelling; once more ends at once")
+            self._cancel(f"{name} cancelled the run")

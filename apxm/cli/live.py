@@ -63,6 +63,10 @@ class LiveTree:
             case events.NodeEnded(outcome="failed") if event.path:
                 self.console.print(Text(f"✗ {line(event.name, 40)}: {line(event.error or 'failed', 200)}", style="red"))
 
+    def tell(self, text: str) -> None:
+        """A line above the tree."""
+        self.console.print(Text(text, style="bold"))
+
     def render(self) -> RenderableType:
         """The display of this moment."""
         with self.progress.lock:

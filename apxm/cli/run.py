@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from apxm.capability.record import CapabilityRecord
     from apxm.cli.progress import Progress
     from apxm.config import RunOptions, RuntimeConfig
-    from apxm.engine.handle import RunHandle
     from apxm.engine.result import ExecutionResult
     from apxm.llm.base import LanguageModel
     from apxm.observability.events import Event
     from apxm.runtime import Runtime
 
+ENDINGS = {"cancelled": "cancelled", "deadline": "out of time", "budget": "out of budget"}
 TIMES_SHOWN = 30  # rows of the table that --trace prints
 
 
@@ -51,6 +51,7 @@ def run(order: Namespace) -> int:
     from apxm.cli.interrupts import Interrupts
     from apxm.cli.progress import Progress
     from apxm.cli.text import as_json
+    from apxm.cli.view import choose
     from apxm.errors import ApxmError
     from apxm.runtime import Runtime
 
@@ -63,12 +64,15 @@ def run(order: Namespace) -> int:
         _equip(runtime, order, offered)
         progress = Progress.of(dag, time.monotonic)
         handle = runtime.start(dag, parameters, run=options)
-        with Interrupts(handle.cancel) as interrupts:
-            _watch(handle, progress, quiet=order.quiet)
+        view = choose(progress, quiet=order.quiet)
+        with Interrupts(handle.cancel, view.tell) as interrupts:
+            with view:
+                for event in handle.events():
+                    view.show(event)
             try:
                 result = handle.result()
             except ApxmError as error:
-                _close(progress, error.result, error.failure.value, order)
+                _close(progress, error.result, ENDINGS.get(error.failure.value, "failed"), order)
                 code = report.fail(error, json=order.json)
                 return 128 + interrupts.received if interrupts.received else code
         _close(progress, result, "done", order)
@@ -130,17 +134,6 @@ def _model(spec: str) -> LanguageModel:
 
         return ScriptedModel.load(file)
     raise InvalidError(f"--model is {spec!r}", hint="expected `extractive` or `scripted:FILE`")
-
-
-def _watch(handle: RunHandle, progress: Progress, *, quiet: bool) -> None:
-    from apxm.cli.view import choose
-
-    view = choose(progress, quiet=quiet)
-    if view is None:
-        return
-    with view:
-        for event in handle.events():
-            view.show(event)
 
 
 def _close(progress: Progress, result: ExecutionResult | None, outcome: str, order: Namespace) -> None:

@@ -20,22 +20,42 @@ QUIET_S = 5.0  # after this long without a line, say what is running
 
 
 class View(Protocol):
-    """Shows events as they come, between `__enter__` and `__exit__`."""
+    """Shows events as they come, between `__enter__` and `__exit__`; `tell` may be called from any thread meanwhile."""
 
     def show(self, event: events.Event) -> None: ...
+    def tell(self, text: str) -> None: ...
     def __enter__(self) -> Self: ...
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
 
 
-def choose(progress: Progress, *, quiet: bool) -> View | None:
-    """The live tree when standard error is a terminal, lines when it is not, nothing when asked to be quiet."""
+def choose(progress: Progress, *, quiet: bool) -> View:
+    """The live tree when standard error is a terminal, lines when it is not, silence when asked to be quiet."""
     if quiet:
-        return None
+        return Silence(sys.stderr)
     if sys.stderr.isatty():
         from apxm.cli.live import LiveTree
 
         return LiveTree(progress)
     return Lines(progress, sys.stderr)
+
+
+class Silence:
+    """Shows nothing, and tells only what it is told to."""
+
+    def __init__(self, to: TextIO) -> None:
+        self.to = to
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def show(self, event: events.Event) -> None:
+        """Not even that."""
+
+    def tell(self, text: str) -> None:
+        print(text, file=self.to, flush=True)
 
 
 class Lines:
@@ -70,6 +90,9 @@ class Lines:
     def _name(self, event: events.NodeRetried) -> str:
         row = self.progress.rows.get((*(step[0] for step in event.path), event.node))
         return line(row.name, 40) if row else f"node {event.node}"
+
+    def tell(self, text: str) -> None:
+        self._say(text)
 
     def _say(self, text: str) -> None:
         self._write(f"[{self.progress.now():6.1f} s] {text}")

@@ -36,7 +36,7 @@ class NodeEnded:
 
 @dataclass(frozen=True, slots=True)
 class FrameOpened:
-    """A child frame opens under node `node` of frame `path[:-1]`; `flow` is the name of its dag, `total` its siblings if known."""
+    """A child frame opens under node `node` of frame `path[:-1]`; `flow` names its dag, `total` counts its siblings if known."""
 
     path: Path
     flow: str

@@ -10,6 +10,7 @@ from apxm.errors import BindError, ParameterError
 from apxm.executor.arguments import ports, positions, shown, unnamed, where
 from apxm.executor.bind import Bound, Kind
 from apxm.graph.template import fill, parse, parse_filled
+from apxm.outcome import Child, ChildResult, Outcome, Spawn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -201,6 +201,23 @@ def test_a_query_that_nobody_reads_goes():
     assert names(_run(nodes, [(1, 4)], "dead")[0]) == ["a", "d"]
 
 
+def test_a_node_that_takes_a_failure_stays_as_long_as_what_may_fail():
+    nodes = [const(1), node(2, "INV", capability="other"), node(3, "INV", capability="calc"), node(4, "RETURN")]
+    dag, did, declined = _run(nodes, [(1, 2), (2, 4), (2, 3, "error")], "dead")
+    assert (names(dag), did, declined) == (["a", "b", "c", "d"], [], ["c: it takes the failure of `b`"])
+
+
+def test_a_node_that_takes_the_failure_of_a_dead_node_goes_with_it():
+    nodes = [const(1), node(2, "INV", capability="calc"), node(3, "INV", capability="calc"), node(4, "RETURN")]
+    assert names(_run(nodes, [(1, 4), (1, 2), (2, 3, "error")], "dead")[0]) == ["a", "d"]
+
+
+def test_a_node_behind_a_case_of_a_switch_stays_as_the_case_would_be_lost():
+    nodes = [const(1), node(2, "SWITCH"), node(3, "INV", capability="calc"), node(4, "RETURN")]
+    dag, _, declined = _run(nodes, [(1, 2), (2, 3, "x"), (2, 4, "default")], "dead")
+    assert (names(dag), declined) == (["a", "b", "c", "d"], ["c: its edge is a case of `b`"])
+
+
 def test_dead_code_goes_in_regions_too():
     body = {
         "parameters": [{"name": "item"}],
