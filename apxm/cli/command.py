@@ -1,6 +1,6 @@
 """What a command is: its options as data, from which parser, help and reference page derive. Parses; runs nothing.
 
-On argparse, not on typer: a typer command starts 130 ms later, more than a small program runs. See docs/adr/0001-argparse.md.
+On argparse, not on typer: a typer command starts 130 ms later, more than a small program runs. See docs/adr/0004-argparse.md.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from apxm.capability.record import CapabilityRecord
     from apxm.cli.progress import Progress
     from apxm.config import RunOptions, RuntimeConfig
+    from apxm.engine.handle import RunHandle
     from apxm.engine.result import ExecutionResult
     from apxm.llm.base import LanguageModel
     from apxm.observability.events import Event
@@ -46,13 +47,9 @@ OPTIONS = (
 
 def run(order: Namespace) -> int:
     """Load, run, report; the exit code."""
-    from apxm.cli import report, source
+    from apxm.cli import source
     from apxm.cli.arguments import bind
-    from apxm.cli.interrupts import Interrupts
     from apxm.cli.progress import Progress
-    from apxm.cli.text import as_json
-    from apxm.cli.view import choose
-    from apxm.errors import ApxmError
     from apxm.runtime import Runtime
 
     program = source.load(order.file)
@@ -64,22 +61,33 @@ def run(order: Namespace) -> int:
         _equip(runtime, order, offered)
         progress = Progress.of(dag, time.monotonic)
         handle = runtime.start(dag, parameters, run=options)
-        view = choose(progress, quiet=order.quiet)
-        with Interrupts(handle.cancel, view.tell) as interrupts:
-            with view:
-                for event in handle.events():
-                    view.show(event)
-            try:
-                result = handle.result()
-            except ApxmError as error:
-                _close(progress, error.result, ENDINGS.get(error.failure.value, "failed"), order)
-                code = report.fail(error, json=order.json)
-                return 128 + interrupts.received if interrupts.received else code
-        _close(progress, result, "done", order)
-        said = result.to_map()
-        if order.trace:
-            said["trace"] = [event_map(event) for event in result.events()]
-        report.emit(as_json(said) if order.json else report.result_text(result))
+        return _see_through(handle, progress, order)
+
+
+def _see_through(handle: RunHandle, progress: Progress, order: Namespace) -> int:
+    """Show the run to its end, then its result or its error; the exit code."""
+    from apxm.cli import report
+    from apxm.cli.interrupts import Interrupts
+    from apxm.cli.text import as_json
+    from apxm.cli.view import choose
+    from apxm.errors import ApxmError
+
+    view = choose(progress, quiet=order.quiet)
+    with Interrupts(handle.cancel, view.tell) as interrupts:
+        with view:
+            for event in handle.events():
+                view.show(event)
+        try:
+            result = handle.result()
+        except ApxmError as error:
+            _close(progress, error.result, ENDINGS.get(error.failure.value, "failed"), order)
+            code = report.fail(error, json=order.json)
+            return 128 + interrupts.received if interrupts.received else code
+    _close(progress, result, "done", order)
+    said = result.to_map()
+    if order.trace:
+        said["trace"] = [event_map(event) for event in result.events()]
+    report.emit(as_json(said) if order.json else report.result_text(result))
     return Exit.OK
 
 

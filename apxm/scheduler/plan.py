@@ -93,7 +93,7 @@ class ExecutionPlan:
                         successors[source] = [shared[slot]]
                 if chooser or (labels and edge in labels):
                     plain[source] = 0
-            indegree[slot] = shared[count]
+            indegree[slot] = shared[count] if count < n else count
             self.getters[slot] = _getter(data)
         ranks = dag.ranks
         for slot in range(first, n):

@@ -445,6 +445,9 @@ class RunState(Closer):
     def _handle_above(self, worker: Worker, frame: Frame, slot: int, error: ApxmError) -> None:
         def then(worker: Worker) -> None:
             self._forget_slot(frame, slot)
+            self.failures += 1  # what it opened failed, and so did it; its own fallback or edges go on from there
+            if self.watched:
+                self.note_ended(frame, slot, FAILED, error)
             if frame.closing is not None:
                 self.end_slot(worker, frame, slot, DEAD, FAILED)
             else:

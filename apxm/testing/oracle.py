@@ -84,9 +84,15 @@ class OracleResult:
     failed: set[Activation] = field(default_factory=set)
     optional: set[Activation] = field(default_factory=set)
     closed: set[tuple[Path, int | None]] = field(default_factory=set)
+    open: set[Activation] = field(default_factory=set)  # ANY and RACE nodes that could have taken another in-edge
     possible: list[OracleFailure] = field(default_factory=list)  # every failure that could have ended the run
     needs: dict[Activation, set[Activation]] = field(default_factory=dict)
     calls: list[tuple[str, str]] = field(default_factory=list)
+
+    @property
+    def determined(self) -> bool:
+        """Whether every run of the program does exactly this."""
+        return not (self.closed or self.optional or self.open)
 
     def is_closed(self, path: Path) -> bool:
         """Whether the frame of that path may have done less than it could."""
@@ -283,6 +289,8 @@ class Oracle:
         late = self._too_late(frame, node, taken, list(values))
         if late is not None:
             raise OracleMismatch(f"{what}, though in-edge {late} always comes before it")
+        if len(values) > 1:
+            self.found.open.add((frame.path, node.id))
         frame.winners[node.id] = taken
         return taken, values[taken]
 
@@ -440,13 +448,10 @@ class Oracle:
             args = _bind(body, inputs.copy(), {"item": item, "index": index})
             try:
                 value, closed_by = self._child(frame, node, "body", index, args, caught=mode != "fail")
-            except Trouble:
+            except Trouble as trouble:
+                value, closed_by = None, [_End((frame.path, node.id), self._failure(frame, node, trouble))]
                 if mode == "fail":
-                    raise
-                closed_by, value = [], None
-                if mode == "null":
-                    values.append(None)
-                continue
+                    self.found.failed.add((frame.path, node.id))
             end = self._chosen(closed_by)
             if end is None:
                 values.append(value)

@@ -19,6 +19,8 @@ from apxm.testing.regions import looped, mapped, switched, tried
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
 
+    from apxm.config import FailurePolicy
+
 PROFILES = ("pure", "routing", "failing", "waiting", "all", "all")
 
 
@@ -29,7 +31,7 @@ class Program:
     seed: int
     graph: dict[str, Any]
     parameters: dict[str, Any]
-    on_failure: str
+    on_failure: FailurePolicy
 
     @property
     def size(self) -> int:
@@ -363,7 +365,8 @@ def generate(seed: int, size: int | None = None) -> Program:
             agents.setdefault(agent, []).append(flow)
         graph = {"agents": [{"name": name, "flows": flows} for name, flows in agents.items()]}
     parameters = {name: maker.constant() for name in names}
-    return Program(seed, graph, parameters, rng.choice(["fail_fast", "fail_fast", "continue"]))
+    policy: FailurePolicy = "continue" if maker.chance(1 / 3) else "fail_fast"
+    return Program(seed, graph, parameters, policy)
 
 
 def _sub_flow(shared: Shared, number: int) -> tuple[str, dict[str, Any]]:

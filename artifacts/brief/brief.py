@@ -23,6 +23,7 @@ PASSAGES = 12  # that the model answers from
 PER_FILE = 4  # of those from one file, so that one long file does not hide the others
 HEADING_BOOST = 2  # a word of the heading counts like so many in the text
 SCORE_SHARE = 0.25  # a passage this far below the best one says nothing about the question
+QUOTED = 5  # passages that stand in the brief in full, and those the answer cites
 SUMMARIES = 12  # files whose summary stands in the brief in full
 
 # --- which files -----------------------------------------------------------------------------------------------------
@@ -296,14 +297,38 @@ def unusable(path: str, error: dict[str, Any]) -> dict[str, Any]:
 # --- the brief -------------------------------------------------------------------------------------------------------
 
 
-def _quoted(number: int, passage: dict[str, Any]) -> str:
-    where = f"**{number}. `{passage['path']}:{passage['line']}`**"
+def _cites(answer: str, passage: dict[str, Any]) -> bool:
+    """Whether the answer names a line of a passage."""
+    last = passage["line"] + passage["text"].count("\n")
+    lines = re.findall(rf"\[{re.escape(passage['path'])}:(\d{{1,9}})\]", answer)
+    return any(passage["line"] <= int(line) <= last for line in lines)
+
+
+def _evidence(answer: str, passages: list[dict[str, Any]]) -> list[str]:
+    """The passages that the answer cites, then the best others up to QUOTED, in full; where the rest stands."""
+    order = sorted(passages, key=lambda passage: not _cites(answer, passage))
+    count = max(QUOTED, sum(_cites(answer, passage) for passage in passages))
+    parts = [_quoted(number, passage) for number, passage in enumerate(order[:count], 1)]
+    if order[count:]:
+        parts.append("See also:\n\n" + "\n".join(f"- {_place(passage)}" for passage in order[count:]))
+    return parts
+
+
+def _place(passage: dict[str, Any]) -> str:
     heading = f" · {passage['heading']}" if passage["heading"] else ""
+    return f"`{passage['path']}:{passage['line']}`{heading}"
+
+
+def _quoted(number: int, passage: dict[str, Any]) -> str:
     rows = passage["text"].split("\n")
-    while rows and (_HEADING.match(rows[0]) or not rows[0].strip()):  # the heading is said already
+    if len(rows) > 1 and _UNDERLINE.match(rows[1]) and "|" not in rows[0]:
+        del rows[:2]
+    while _HEADING.match(rows[0]) or not rows[0].strip():  # the heading is said already
         del rows[0]
-    head = passage["head"].split("\n") if "head" in passage else []
-    return f"{where}{heading}\n\n" + "\n".join(f"> {row}".rstrip() for row in [*head, *rows])
+    if "head" in passage:
+        rows[:0] = passage["head"].split("\n")
+    quoted = re.sub(r"\n{3,}", "\n\n", "\n".join(row.rstrip() for row in rows))  # where a comment was
+    return f"**{number}.** {_place(passage)}\n\n" + "\n".join(f"> {row}".rstrip() for row in quoted.split("\n"))
 
 
 def _summary(note: dict[str, Any]) -> str:
@@ -332,7 +357,7 @@ def compose_brief(folder: str, question: str, answer: str, notes: list[Any], ran
         f"## Answer\n\n{answer.strip()}",
     ]
     if ranked["passages"]:
-        parts += ["## Passages", *(_quoted(i, passage) for i, passage in enumerate(ranked["passages"], 1))]
+        parts += ["## Passages", *_evidence(answer, ranked["passages"])]
     if order:
         parts.append("## Files, most relevant first\n\n" + "\n".join(map(_summary, order[:SUMMARIES])))
     if order[SUMMARIES:]:

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from apxm.errors import GraphError
@@ -23,9 +23,11 @@ TEXTS = st.sampled_from(
 )
 VALUES = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(-3, 2**64), st.floats(), TEXTS),
-    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.sampled_from(["label", "node_id", "a"]), inner, max_size=2)),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3), st.dictionaries(st.sampled_from(["label", "node_id", "a"]), inner, max_size=2)
+    ),
     max_leaves=3,
-)  # fmt: skip
+)
 NAMES = st.sampled_from(["n1", "n2", "n3", "end", "p"])
 
 
@@ -60,6 +62,7 @@ def graphs(draw: st.DrawFn, depth: int = 0) -> Graph:
     )
 
 
+@settings(max_examples=60)
 @given(graphs())
 def test_any_graph_is_checked_without_an_exception(graph: Graph) -> None:
     problems = validate(graph)
@@ -68,6 +71,7 @@ def test_any_graph_is_checked_without_an_exception(graph: Graph) -> None:
         warnings(graph)
 
 
+@settings(max_examples=60)
 @given(graphs())
 def test_canonicalising_twice_changes_nothing_more(graph: Graph) -> None:
     once = canonical(graph)
@@ -76,6 +80,7 @@ def test_canonicalising_twice_changes_nothing_more(graph: Graph) -> None:
         assert validate(once) == []
 
 
+@settings(max_examples=60)
 @given(graphs())
 def test_a_graph_that_json_can_hold_comes_back_in_canonical_form(graph: Graph) -> None:
     try:
@@ -89,6 +94,7 @@ def test_a_graph_that_json_can_hold_comes_back_in_canonical_form(graph: Graph) -
         assert to_map(again) == to_map(canonical(graph))
 
 
+@settings(max_examples=60)
 @given(graphs())
 def test_networkx_keeps_every_graph_whose_ends_exist(graph: Graph) -> None:
     ids = [node.id for node in graph.nodes]
@@ -103,13 +109,29 @@ JUNK = st.recursive(
     lambda inner: st.one_of(
         st.lists(inner, max_size=4),
         st.dictionaries(
-            st.sampled_from(["name", "nodes", "edges", "parameters", "metadata", "agents", "flows", "id", "op", "attributes", "regions", "from", "to"]),
+            st.sampled_from(
+                [
+                    "name",
+                    "nodes",
+                    "edges",
+                    "parameters",
+                    "metadata",
+                    "agents",
+                    "flows",
+                    "id",
+                    "op",
+                    "attributes",
+                    "regions",
+                    "from",
+                    "to",
+                ]
+            ),
             inner,
             max_size=5,
         ),
     ),
     max_leaves=25,
-)  # fmt: skip
+)
 
 
 @given(JUNK)
@@ -132,16 +154,16 @@ def test_any_text_is_a_condition_or_refused_and_a_condition_never_fails(text: st
     for candidate in (text, f"== {text}", f"contains {text}", f"len > {len(text)}", f">= {len(text)}"):
         try:
             test = condition.parse(candidate).test
-        except condition.ConditionError as error:
-            assert str(error)
-        else:
-            assert test(value) in (True, False)
+        except condition.ConditionError:
+            continue
+        assert test(value) in (True, False)
 
 
 SEEDS = sorted((Path(__file__).resolve().parents[2] / "artifacts" / "reference").glob("*.json"))
 
 
 @pytest.mark.parametrize("path", SEEDS, ids=lambda path: path.stem)
+@settings(max_examples=25)
 @given(data=st.data())
 def test_a_damaged_graph_gives_a_graph_error_or_a_graph(path: Path, data: st.DataObject) -> None:
     text = path.read_text()
@@ -150,9 +172,8 @@ def test_a_damaged_graph_gives_a_graph_error_or_a_graph(path: Path, data: st.Dat
     put = data.draw(st.sampled_from(["", '"', "{", "}", "[", ",", ":", "1", "null", '"id"', "{0}", "-"]))
     damaged = text[:start] + put + text[start + cut :]
     try:
-        authored = from_json(damaged)
-    except GraphError as error:
-        assert error.problems
+        json.loads(to_json(from_json(damaged)))
+    except GraphError:
+        assert validate_json(damaged)
     else:
-        json.loads(to_json(authored))
-    validate_json(damaged)
+        validate_json(damaged)

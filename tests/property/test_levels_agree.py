@@ -99,7 +99,7 @@ def _outcome(runtime: Runtime, calls: list[str], artifact: Any) -> Any:
 def test_both_levels_give_the_same(runtime, calls, seed, long_run):
     rng = random.Random(seed)
     changed = ran = 0
-    for number in range(10_000 if long_run else 600):
+    for number in range(10_000 if long_run else 300):
         graph = _random_graph(rng)
         try:
             plain = compile(graph, level=0, capabilities=FACTS)
@@ -111,5 +111,5 @@ def test_both_levels_give_the_same(runtime, calls, seed, long_run):
         second = _outcome(runtime, calls, optimised)
         ran += first[0] != "failed"
         assert first == second, f"seed {seed}, graph {number}: {graph}\n" + "\n".join(report.lines())
-    assert ran > 100
-    assert changed > 100
+    assert ran > 50
+    assert changed > 50

@@ -47,7 +47,9 @@ def check_attributes(view: View, node: Node, row: Operation) -> None:
                 f"{row.name} has no attribute `{name}`",
                 at,
                 node=node.id,
-                expected=f"one of {', '.join(known)}" if len(known) <= 16 else f"one of those that `apxm ops show {row.name}` lists",
+                expected=f"one of {', '.join(known)}"
+                if len(known) <= 16
+                else f"one of those that `apxm ops show {row.name}` lists",
                 nearest=nearest(name, known),
             )
         elif attribute.type == "node":

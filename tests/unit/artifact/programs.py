@@ -22,8 +22,14 @@ _BODY: dict[str, Any] = {
 _LOOP: dict[str, Any] = {
     "parameters": [{"name": "text", "type_name": "str"}, {"name": "iteration", "type_name": "int"}],
     "nodes": [
-        {"id": 1, "name": "try it", "op": "TRY_CATCH", "regions": {"try": _BODY | {"parameters": [
-            {"name": "item", "type_name": "json"}, {"name": "question", "type_name": "str"}]}}},
+        {
+            "id": 1,
+            "name": "try it",
+            "op": "TRY_CATCH",
+            "regions": {
+                "try": _BODY | {"parameters": [{"name": "item", "type_name": "json"}, {"name": "question", "type_name": "str"}]}
+            },
+        },
     ],
     "edges": [{"from": "text", "to": 1, "port": "item"}, {"from": "iteration", "to": 1, "port": "question"}],
 }
@@ -45,19 +51,45 @@ RICH: dict[str, Any] = {
                     ],
                     "metadata": {"is_entry": True, "author": "ä ö ü", "exits": ["brief", "log"]},
                     "nodes": [
-                        {"id": 1, "name": "facts", "op": "CONST_STR", "attributes": {
-                            "value": {"z": [1, 2.5, None, True], "a": {"deep": ["ü", -7, 2**60]}}}},
-                        {"id": 2, "name": "each", "op": "MAP", "attributes": {"window": 4, "on_item_error": "null"},
-                         "regions": {"body": _BODY}},
+                        {
+                            "id": 1,
+                            "name": "facts",
+                            "op": "CONST_STR",
+                            "attributes": {"value": {"z": [1, 2.5, None, True], "a": {"deep": ["ü", -7, 2**60]}}},
+                        },
+                        {
+                            "id": 2,
+                            "name": "each",
+                            "op": "MAP",
+                            "attributes": {"window": 4, "on_item_error": "null"},
+                            "regions": {"body": _BODY},
+                        },
                         {"id": 3, "name": "good", "op": "BRANCH_ON_VALUE", "attributes": {"condition": "len > 0"}},
-                        {"id": 4, "name": "brief", "op": "ASK", "attributes": {
-                            "prompt": "{question}: {0} {{node_1}}", "temperature": 0.0, "output_schema": {"type": "object"}}},
+                        {
+                            "id": 4,
+                            "name": "brief",
+                            "op": "ASK",
+                            "attributes": {
+                                "prompt": "{question}: {0} {{node_1}}",
+                                "temperature": 0.0,
+                                "output_schema": {"type": "object"},
+                            },
+                        },
                         {"id": 5, "name": "none", "op": "ERR", "attributes": {"message": "no files", "class": "invalid"}},
                         {"id": 6, "name": "log", "op": "PRINT", "attributes": {"message": "done {limit}"}},
-                        {"id": 7, "name": "again", "op": "LOOP", "attributes": {"max_iterations": 3, "carry": ["text"]},
-                         "regions": {"body": _LOOP}},
-                        {"id": 8, "name": "call", "op": "FLOW_CALL", "attributes": {
-                            "flow_name": "helper", "args": {"text": "{0}"}, "fallback": None, "timeout_ms": 500}},
+                        {
+                            "id": 7,
+                            "name": "again",
+                            "op": "LOOP",
+                            "attributes": {"max_iterations": 3, "carry": ["text"]},
+                            "regions": {"body": _LOOP},
+                        },
+                        {
+                            "id": 8,
+                            "name": "call",
+                            "op": "FLOW_CALL",
+                            "attributes": {"flow_name": "helper", "args": {"text": "{0}"}, "fallback": None, "timeout_ms": 500},
+                        },
                     ],
                     "edges": [
                         {"from": "files", "to": 2, "port": "items"},
@@ -72,10 +104,15 @@ RICH: dict[str, Any] = {
                         {"from": 4, "to": 8, "dependency": "Control"},
                     ],
                 },
-                {"name": "helper", "parameters": [{"name": "text", "type_name": "str"}], "nodes": [
-                    {"id": 9, "name": "find", "op": "INV", "attributes": {"capability": "search", "arg_text": "{text}"}},
-                    {"id": 10, "name": "out", "op": "RETURN"},
-                ], "edges": [{"from": 9, "to": 10}]},
+                {
+                    "name": "helper",
+                    "parameters": [{"name": "text", "type_name": "str"}],
+                    "nodes": [
+                        {"id": 9, "name": "find", "op": "INV", "attributes": {"capability": "search", "arg_text": "{text}"}},
+                        {"id": 10, "name": "out", "op": "RETURN"},
+                    ],
+                    "edges": [{"from": 9, "to": 10}],
+                },
             ],
         },
         {"name": "critic", "flows": [SMALL | {"name": "main", "metadata": {"is_entry": False}}]},

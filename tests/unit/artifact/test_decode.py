@@ -264,7 +264,12 @@ def test_regions_nested_deeper_than_the_limit_are_refused():
     leaf = tree["dags"][0]
 
     def holder(index: int) -> dict[str, Any]:
-        return {**leaf, "ops": bytes([OPERATIONS["LOOP"].code]), "attributes": [{"max_iterations": 1}], "regions": [[0, "body", index]]}
+        return {
+            **leaf,
+            "ops": bytes([OPERATIONS["LOOP"].code]),
+            "attributes": [{"max_iterations": 1}],
+            "regions": [[0, "body", index]],
+        }
 
     for depth, fine in ((31, True), (32, False)):
         tree["dags"] = [*(holder(i + 1) for i in range(depth)), leaf]

@@ -64,7 +64,9 @@ def test_a_program_comes_back_as_it_went(program):
     assert encode(read) == unseal(made.to_bytes())
 
 
-@pytest.mark.parametrize("value", [None, True, -(2**63), 2**63 - 1, 0.1, "", "ä\n\0", b"\x00\xff", [], {}, [{"b": 1, "a": [None]}]])
+@pytest.mark.parametrize(
+    "value", [None, True, -(2**63), 2**63 - 1, 0.1, "", "ä\n\0", b"\x00\xff", [], {}, [{"b": 1, "a": [None]}]]
+)
 def test_every_plain_value_comes_back_with_its_type(value):
     read = Artifact.from_bytes(_artifact(_dag(value)).to_bytes()).into_dag().attributes[0]["value"]
     assert read == value

@@ -26,7 +26,9 @@ def _random_value(rng: random.Random, depth: int = 0):
         case 0:
             return rng.choice([None, True, False])
         case 1:
-            return rng.choice([0, 1, -1, 127, 128, 255, 256, 65_535, 65_536, 2**31, 2**32, 2**63 - 1, -33, -129, -(2**15) - 1, -(2**63)])
+            return rng.choice(
+                [0, 1, -1, 127, 128, 255, 256, 65_535, 65_536, 2**31, 2**32, 2**63 - 1, -33, -129, -(2**15) - 1, -(2**63)]
+            )
         case 2:
             return rng.choice([0.0, 1.5, -2.5e300, 5e-324])
         case 3 | 4:

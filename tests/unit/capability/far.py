@@ -24,15 +24,14 @@ def talk() -> str:
     return sys.stdin.read()
 
 
-def sleep_forever(note: str) -> None:
-    """Write the process ids of this process and of a child of its own, then never return."""
-    child = os.fork()
-    if child == 0:
-        time.sleep(600)
-        os._exit(0)
-    beside = Path(note + ".part")
-    beside.write_text(f"{os.getpid()} {child}")
-    beside.rename(note)
+def hang(note: str | None = None) -> None:
+    """Never return; first write the ids of this process and of a child of its own into the named pipe `note`."""
+    if note is not None:
+        child = os.fork()
+        if child == 0:
+            time.sleep(600)
+            os._exit(0)
+        Path(note).write_text(f"{os.getpid()} {child}")
     time.sleep(600)
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,11 +36,16 @@ def run(calls: Calls, fn: Any, *args: Any, effect: str = "read") -> Any:
     return asyncio.run(calls.call(record(fn, effect), args, {}))
 
 
-async def appears(path: Path) -> str:
-    async with asyncio.timeout(NOTICE_S):
-        while not path.exists():
-            await asyncio.sleep(0.01)
-    return path.read_text()
+@pytest.fixture
+def note(tmp_path: Path) -> Path:
+    """A named pipe: reading it waits for whoever writes."""
+    pipe = tmp_path / "pids"
+    os.mkfifo(pipe)
+    return pipe
+
+
+async def told(note: Path) -> list[int]:
+    return [int(pid) for pid in (await asyncio.to_thread(note.read_text)).split()]
 
 
 def running(pid: int) -> bool:
@@ -50,10 +56,16 @@ def running(pid: int) -> bool:
         return False
 
 
-async def gone(pid: int) -> None:
-    async with asyncio.timeout(NOTICE_S):
-        while running(pid):
-            await asyncio.sleep(0.01)
+def gone(pid: int) -> bool:
+    """Wait until a process ended."""
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        return bool(select.select([handle], [], [], NOTICE_S)[0])
+    finally:
+        os.close(handle)
 
 
 def test_values_go_there_and_back(calls: Calls) -> None:
@@ -118,60 +130,49 @@ def test_a_process_that_ends_in_a_call_is_replaced(calls: Calls) -> None:
 def test_a_process_that_ends_between_calls_is_replaced(calls: Calls) -> None:
     before = run(calls, far.pid)
     os.kill(before, 9)
-    asyncio.run(gone(before))
+    assert gone(before)
     assert run(calls, far.pid, effect="guarded") != before
 
 
-def test_a_cancelled_call_is_killed_with_everything_it_started(calls: Calls, tmp_path: Path) -> None:
-    note = tmp_path / "pids"
-
+def test_a_cancelled_call_is_killed_with_everything_it_started(calls: Calls, note: Path) -> None:
     async def cancel_in_the_middle() -> list[int]:
-        task = asyncio.create_task(calls.call(record(far.sleep_forever), (str(note),), {}))
-        pids = [int(pid) for pid in (await appears(note)).split()]
+        task = asyncio.create_task(calls.call(record(far.hang), (str(note),), {}))
+        pids = await told(note)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert not running(pids[0])  # when the caller goes on, the process is collected
-        await gone(pids[1])
         return pids
 
     pids = asyncio.run(cancel_in_the_middle())
-    assert len(pids) == 2
+    assert not running(pids[0])  # when the caller goes on, the process is collected
+    assert gone(pids[1])
     assert run(calls, far.pid) not in pids
     assert calls.abandoned() == []
 
 
-def test_a_call_that_takes_too_long_is_killed(calls: Calls, tmp_path: Path) -> None:
-    run(calls, far.double, 1)  # the process is there
-    note = tmp_path / "pids"
-
-    async def too_long() -> None:
-        with pytest.raises(UnknownEffectError, match="did not answer within"):
-            await calls.call(record(far.sleep_forever, "guarded"), (str(note),), {}, timeout_s=2)
-        if note.exists():  # it may not have come so far on a busy machine
-            for pid in (await appears(note)).split():
-                await gone(int(pid))
-
-    asyncio.run(too_long())
+def test_a_call_that_takes_too_long_is_killed(calls: Calls) -> None:
+    pid = run(calls, far.pid)
+    with pytest.raises(UnknownEffectError, match="did not answer within"):
+        asyncio.run(calls.call(record(far.hang, "guarded"), (), {}, timeout_s=0.5))
+    assert not running(pid)
     assert run(calls, far.double, 1) == [1, 1]
 
 
-def test_closing_kills_what_runs(tmp_path: Path) -> None:
-    calls, note = Calls(), tmp_path / "pids"
+def test_closing_kills_what_runs(note: Path) -> None:
+    calls = Calls()
 
-    async def close_in_the_middle() -> None:
-        task = asyncio.create_task(calls.call(record(far.sleep_forever, "guarded"), (str(note),), {}))
-        pids = [int(pid) for pid in (await appears(note)).split()]
+    async def close_in_the_middle() -> list[int]:
+        task = asyncio.create_task(calls.call(record(far.hang, "guarded"), (str(note),), {}))
+        pids = await told(note)
         await asyncio.to_thread(calls.close)
         with pytest.raises(UnknownEffectError, match="ended by signal 9"):
             await task
-        for pid in pids:
-            await gone(pid)
+        return pids
 
-    asyncio.run(close_in_the_middle())
+    assert all(gone(pid) for pid in asyncio.run(close_in_the_middle()))
 
 
-def test_a_process_ends_with_its_parent(tmp_path: Path) -> None:
+def test_a_process_ends_with_its_parent() -> None:
     """The pipe closes: that is all a worker ever learns about a parent that was killed."""
     child = Child()
     assert child.alive

@@ -186,9 +186,7 @@ def test_what_will_not_go_away_is_not_transient(calls: Calls, error: Exception) 
 
 
 @pytest.mark.parametrize("make", [raising, raising_later])
-@pytest.mark.parametrize(
-    "error", [SystemExit(1), KeyboardInterrupt(), asyncio.CancelledError(), StopIteration(1), GeneratorExit()], ids=repr
-)
+@pytest.mark.parametrize("error", [SystemExit(1), KeyboardInterrupt(), asyncio.CancelledError(), StopIteration(1)], ids=repr)
 def test_no_exception_of_a_tool_ends_the_caller(calls: Calls, make: Any, error: BaseException) -> None:
     with pytest.raises(CapabilityError) as failed:
         run(calls, record(make(error), effect="read"))

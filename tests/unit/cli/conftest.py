@@ -22,11 +22,17 @@ GREET = {
 
 TOOLS = '''
 import asyncio
+import threading
 from apxm import CapabilityRecord, TransientError, flow, step
 
 async def hang() -> str:
     """Never comes back, and says so."""
     await asyncio.Event().wait()
+    return ""
+
+def deaf() -> str:
+    """Waits where nobody can stop it."""
+    threading.Event().wait(60)
     return ""
 
 def broken(x: int) -> int:
@@ -39,6 +45,7 @@ def half(x: int) -> int:
 
 CAPABILITIES = {
     "hang": CapabilityRecord("Never comes back", hang, effect="read", timeout_ms=None),
+    "deaf": CapabilityRecord("Waits where nobody can stop it", deaf, effect="read"),
     "broken": CapabilityRecord("Divides by zero", broken, effect="pure"),
     "half": CapabilityRecord("Half of a number", half, effect="pure"),
 }
@@ -47,6 +54,11 @@ CAPABILITIES = {
 def waits():
     first = step.print(message="ready", name="first")
     return step.inv("hang", after=first, name="forever")
+
+@flow
+def hears_nothing():
+    first = step.print(message="ready", name="first")
+    return step.inv("deaf", after=first, name="forever")
 
 @flow
 def fails():

@@ -29,7 +29,7 @@ COMPLAINTS = [
     (["run", "greet.json", "--parm", "who=x"], 2, "did you mean `--param`"),
     (["run", "greet.json", "greet", "more"], 2, "takes no argument `more`"),
     (["run"], 2, "required: FILE"),
-    (["run", "tools_here.py"], 2, "5 programs; say which: tools_here.py:asks"),
+    (["run", "tools_here.py"], 2, "6 programs; say which: tools_here.py:asks"),
     (["run", "tools_here.py:counts", "--param", "items=[1,2,3,4]", "--budget", "nodes=3"], 4, "nodes"),
     (["run", "tools_here.py:counts", "--param", "items=3"], 2, "list"),
     (["run", "tools_here.py:asks", "--param", "question=x", "--budget", "llm_calls=0"], 4, "llm_calls"),

@@ -83,7 +83,7 @@ def test_what_goes_wrong_is_said_in_words_and_by_exit_code(folder: Path, argumen
 def test_an_error_as_json_names_class_node_and_operation_and_has_the_partial_result(folder: Path) -> None:
     said = json.loads(apxm(folder, "run", "tools_here.py:fails", "--json").stdout)
     error = said["error"]
-    assert (error["code"], error["class"], error["node"], error["op"]) == ("handler", "fatal", "division", "INV")
+    assert (error["code"], error["class"], error["node"], error["op"]) == ("capability", "fatal", "division", "INV")
     assert said["partial"]["stats"]["node_status"]["before"] == "done"
 
 
@@ -137,20 +137,20 @@ def test_a_scripted_model_answers_from_its_file(folder: Path) -> None:
     assert (done.returncode, done.stdout) == (0, "scripted\n")
 
 
-def interrupted(folder: Path, *signals: signal.Signals, json_too: bool = False) -> tuple[int, str, str]:
-    """A run that never ends by itself, sent signals once it is at work: exit code, standard output, standard error."""
-    command = [sys.executable, "-u", "-m", "apxm", "run", "tools_here.py:waits", *(["--json"] if json_too else [])]
+def interrupted(folder: Path, flow: str, *signals: signal.Signals) -> tuple[int, str, str]:
+    """A run that never ends by itself, sent one signal when it is at work and the next when it says that it cancels."""
+    command = [sys.executable, "-u", "-m", "apxm", "run", f"tools_here.py:{flow}", "--json"]
     with subprocess.Popen(
         command, cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stderr is not None
+        said = ""
         try:
-            said = ""
-            while "ready" not in said:
-                text = process.stderr.readline()
-                assert text, "the run ended before it was at work"
-                said += text
-            for number in signals:
+            for number, sign in zip(signals, ("ready", "cancelling")):
+                while sign not in said:
+                    text = process.stderr.readline()
+                    assert text, f"the run ended before it said {sign!r}"
+                    said += text
                 process.send_signal(number)
             out, err = process.communicate(timeout=SECONDS_MAX)
         finally:
@@ -160,12 +160,17 @@ def interrupted(folder: Path, *signals: signal.Signals, json_too: bool = False) 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_cancels_the_run_and_its_partial_result_is_printed(folder: Path, number: signal.Signals, code: int) -> None:
-    returned, out, err = interrupted(folder, number, json_too=True)
+    returned, out, err = interrupted(folder, "waits", number)
     assert returned == code, err
     said = json.loads(out)
     assert said["error"]["class"] == "cancelled"
     assert said["partial"]["stats"]["node_status"]["first"] == "done"
     assert "Traceback" not in err
+
+
+def test_a_second_signal_ends_at_once_even_when_nothing_listens(folder: Path) -> None:
+    returned, out, err = interrupted(folder, "hears_nothing", signal.SIGINT, signal.SIGTERM)
+    assert (returned, out) == (143, ""), err
 
 
 def test_version_and_help_end_well(folder: Path) -> None:

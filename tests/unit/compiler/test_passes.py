@@ -29,15 +29,22 @@ def test_an_empty_prompt_becomes_its_first_input():
     assert len(did) == 2
 
 
-def test_a_prompt_that_says_something_stays_as_it_is():
-    dag, did, _ = _run([const(1), node(2, "ASK", prompt=" "), node(3, "ASK", prompt="x")], [(1, 2), (1, 3)], "prompts")
-    assert (attributes(dag, "b")["template_str"], attributes(dag, "c")["template_str"], did) == (" ", "x", [])
+def test_inputs_that_no_placeholder_takes_follow_the_prompt():
+    nodes = [const(1), const(2), node(3, "ASK", prompt="Say { it }:"), node(4, "ASK", prompt="x")]
+    dag, did, _ = _run(nodes, [(1, 3, "@why"), (2, 3), (1, 4, "Control")], "prompts")
+    assert attributes(dag, "c")["template_str"] == "Say { it }:\n\nContext 1: {0}\n\nContext 2: {why}"
+    assert (attributes(dag, "d")["template_str"], len(did)) == ("x", 1)
+
+
+def test_a_prompt_with_placeholders_says_all_there_is():
+    dag, did, _ = _run([const(1), const(2), node(3, "ASK", prompt="{1}")], [(1, 3), (2, 3)], "prompts")
+    assert (attributes(dag, "c")["template_str"], did) == ("{1}", [])
 
 
 def test_a_prompt_whose_input_has_no_name_for_a_placeholder_is_declined():
     dag, _, declined = _run([const(1), node(2, "ASK")], [(1, 2, "@my draft")], "prompts")
     assert "template_str" not in attributes(dag, "b")
-    assert declined == ["b: no input whose name can be a placeholder"]
+    assert declined == ["b: an input whose port cannot be a placeholder"]
 
 
 # constants
@@ -91,7 +98,13 @@ def test_what_gates_a_folded_node_still_does():
 
 
 def test_equal_pure_nodes_become_one():
-    nodes = [const(1), node(2, "INV", capability="calc"), node(3, "INV", capability="calc"), node(4, "WAIT_ALL"), node(5, "RETURN")]
+    nodes = [
+        const(1),
+        node(2, "INV", capability="calc"),
+        node(3, "INV", capability="calc"),
+        node(4, "WAIT_ALL"),
+        node(5, "RETURN"),
+    ]
     dag, did, _ = _run(nodes, [(1, 2), (1, 3), (2, 4), (3, 4), (4, 5)], "duplicates")
     assert inputs(dag, "d") == ["b", "b"]
     assert did == ["c: the same as `b`, which stands for it now"]

@@ -189,12 +189,16 @@ def test_a_token_budget_bounds_all_calls_of_one_firing_and_starts_anew_with_the_
         "max_schema_retries": 9,
         "max_output_tokens": 10,
         "system_prompt": "",
+        "token_budget": 250,
     }
-    model = ScriptedModel(default="no")
-    for calls in (2, 4):
-        with pytest.raises(BudgetError, match="token_budget of the node is exhausted: limit 180"):
-            ask({**attributes, "token_budget": 180}, model=model)
-        assert len(model.calls) == calls
+    for _ in range(2):
+        run = Run()
+        with pytest.raises(BudgetError) as error:
+            ask(attributes, model=ScriptedModel(default="no"), run=run)
+        spent = sum(used["input_tokens"] + used["output_tokens"] for *_, used in run.usage)
+        assert len(run.usage) > 1
+        assert f"limit 250, spent {spent}," in error.value.message
+        assert 150 < spent <= 250
 
 
 def test_a_failed_call_is_booked_without_an_answer_and_a_cancelled_one_with_all_it_could_have_used():

@@ -246,11 +246,31 @@ def test_every_operation_can_be_written():
     x = g.param("x", "json")
     a = g.const_str(1)
     steps = [
-        g.print("p", a), g.merge(a, mode="sum"), g.wait_all(a), g.fence(after=a), g.guard(a, condition="not_null"), g.exc("result = 1"),
-        g.inv("c"), g.qmem(key="k"), g.umem("k", a), g.update_goal("g"), g.agent(beliefs={"a": 1}), g.ask("a"), g.think("t"),
-        g.reason("r"), g.plan("p"), g.reflect(), g.verify("c", evidence="e"), g.communicate("b", message="m"), g.flow_call("f", q=1),
-        g.claim("q"), g.pause("m"), g.resume("c"), g.err("e"), g.branch_on_value(x),
-    ]  # fmt: skip
+        g.print("p", a),
+        g.merge(a, mode="sum"),
+        g.wait_all(a),
+        g.fence(after=a),
+        g.guard(a, condition="not_null"),
+        g.exc("result = 1"),
+        g.inv("c"),
+        g.qmem(key="k"),
+        g.umem("k", a),
+        g.update_goal("g"),
+        g.agent(beliefs={"a": 1}),
+        g.ask("a"),
+        g.think("t"),
+        g.reason("r"),
+        g.plan("p"),
+        g.reflect(),
+        g.verify("c", evidence="e"),
+        g.communicate("b", message="m"),
+        g.flow_call("f", q=1),
+        g.claim("q"),
+        g.pause("m"),
+        g.resume("c"),
+        g.err("e"),
+        g.branch_on_value(x),
+    ]
     start = g.loop_start(a)
     g.loop_end(g.ask("x", start))
     g.jump(a, label="last")

@@ -10,13 +10,25 @@ FULL = Graph(
     "full",
     [
         Node(1, "list", "CONST_STR", {"value": [1, None, {"ü": 2.5}]}),
-        Node(2, "each", "MAP", {"window": 2}, {"body": Graph("body", [Node(7, "ask", "ASK", {"template_str": "{item}"})], [], [Parameter("item", "json")])}),
+        Node(
+            2,
+            "each",
+            "MAP",
+            {"window": 2},
+            {"body": Graph("body", [Node(7, "ask", "ASK", {"template_str": "{item}"})], [], [Parameter("item", "json")])},
+        ),
         Node(3, "end", "WAIT_ALL"),
     ],
-    [Edge(1, 2, port="items"), Edge(2, 3, Dependency.CONTROL), Edge("topic", 3), Edge(1, 3, Dependency.EFFECT), Edge(2, 3, label="error")],
+    [
+        Edge(1, 2, port="items"),
+        Edge(2, 3, Dependency.CONTROL),
+        Edge("topic", 3),
+        Edge(1, 3, Dependency.EFFECT),
+        Edge(2, 3, label="error"),
+    ],
     [Parameter("topic", "str")],
     {"is_entry": False, "exits": ["end"]},
-)  # fmt: skip
+)
 
 
 def test_a_graph_comes_back_as_it_was_written():

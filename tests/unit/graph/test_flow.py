@@ -19,9 +19,14 @@ def test_a_function_becomes_the_graph_of_its_steps():
 
     assert brief.name == "brief"
     assert brief.parameters == [
-        Parameter("topic", "str"), Parameter("words", "int"), Parameter("ratio", "float"), Parameter("deep", "bool"),
-        Parameter("extra", "json"), Parameter("rest", "json"), Parameter("free", "json"),
-    ]  # fmt: skip
+        Parameter("topic", "str"),
+        Parameter("words", "int"),
+        Parameter("ratio", "float"),
+        Parameter("deep", "bool"),
+        Parameter("extra", "json"),
+        Parameter("rest", "json"),
+        Parameter("free", "json"),
+    ]
     assert [node.op for node in brief.nodes] == ["ASK", "THINK", "RETURN"]
     assert brief.edges == [Edge(1, 2), Edge(2, 3)]
     assert brief.metadata == {"description": "Write a brief."}

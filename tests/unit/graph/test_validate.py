@@ -46,22 +46,77 @@ BROKEN = {
     "id used twice": (graph(CONST, node(1, "WAIT_ALL")), "graph.node_id", "nodes[1].id", "that of `one`"),
     "blank node name": (graph(node(1, "WAIT_ALL", " ")), "graph.name", "nodes[0].name", "not blank"),
     "unknown operation": (graph(node(1, "ask", **ASK)), "graph.unknown_op", "nodes[0].op", "close: `ASK`"),
-    "unknown attribute": (graph(node(1, "ASK", promt="x", template_str="y")), "graph.unknown_attribute", "nodes[0].attributes.promt", "close: `prompt`"),
+    "unknown attribute": (
+        graph(node(1, "ASK", promt="x", template_str="y")),
+        "graph.unknown_attribute",
+        "nodes[0].attributes.promt",
+        "close: `prompt`",
+    ),
     "missing attribute": (graph(node(1, "CONST_STR")), "graph.missing_attribute", "nodes[0].attributes", "`value`"),
-    "none of what it needs": (graph(node(1, "QMEM", limit=3)), "graph.missing_attribute", "nodes[0]", "the attribute `query` or a Data in-edge"),
+    "none of what it needs": (
+        graph(node(1, "QMEM", limit=3)),
+        "graph.missing_attribute",
+        "nodes[0]",
+        "the attribute `query` or a Data in-edge",
+    ),
     "an empty prompt": (graph(node(1, "ASK", template_str="")), "graph.missing_attribute", "nodes[0]", "`template_str`"),
-    "attribute type": (graph(node(1, "ASK", template_str=5)), "graph.attribute_type", "nodes[0].attributes.template_str", "a text"),
+    "attribute type": (
+        graph(node(1, "ASK", template_str=5)),
+        "graph.attribute_type",
+        "nodes[0].attributes.template_str",
+        "a text",
+    ),
     "bool is no int": (graph(node(1, "ASK", seed=True, **ASK)), "graph.attribute_type", "nodes[0].attributes.seed", "an int"),
-    "names are texts": (graph(node(1, "ASK", tools=["a", 3], **ASK)), "graph.attribute_type", "nodes[0].attributes.tools", "a list of texts"),
+    "names are texts": (
+        graph(node(1, "ASK", tools=["a", 3], **ASK)),
+        "graph.attribute_type",
+        "nodes[0].attributes.tools",
+        "a list of texts",
+    ),
     "int too large": (graph(node(1, "CONST_STR", value=[2**63])), "graph.attribute_type", "nodes[0].attributes.value", "[0]"),
-    "arguments are no map": (graph(node(1, "INV", capability="c", params_json=[1])), "graph.attribute_type", "nodes[0].attributes.params_json", "a map"),
-    "arguments are no json": (graph(node(1, "INV", capability="c", params_json="{")), "graph.attribute_type", "nodes[0].attributes.params_json", "line 1"),
-    "no choice": (graph(CONST, node(2, "MERGE", mode="aray"), edges=[edge(1, 2)]), "graph.attribute_value", "nodes[1].attributes.mode", "close: `array`"),
-    "below the least": (graph(node(1, "ASK", timeout_ms=0, **ASK)), "graph.attribute_value", "nodes[0].attributes.timeout_ms", "at least 1"),
-    "edge from nowhere": (graph(CONST, edges=[edge(10, 1, dependency="Control")]), "graph.unknown_node", "edges[0].from", "no node 10"),
+    "arguments are no map": (
+        graph(node(1, "INV", capability="c", params_json=[1])),
+        "graph.attribute_type",
+        "nodes[0].attributes.params_json",
+        "a map",
+    ),
+    "arguments are no json": (
+        graph(node(1, "INV", capability="c", params_json="{")),
+        "graph.attribute_type",
+        "nodes[0].attributes.params_json",
+        "line 1",
+    ),
+    "no choice": (
+        graph(CONST, node(2, "MERGE", mode="aray"), edges=[edge(1, 2)]),
+        "graph.attribute_value",
+        "nodes[1].attributes.mode",
+        "close: `array`",
+    ),
+    "below the least": (
+        graph(node(1, "ASK", timeout_ms=0, **ASK)),
+        "graph.attribute_value",
+        "nodes[0].attributes.timeout_ms",
+        "at least 1",
+    ),
+    "edge from nowhere": (
+        graph(CONST, edges=[edge(10, 1, dependency="Control")]),
+        "graph.unknown_node",
+        "edges[0].from",
+        "no node 10",
+    ),
     "edge to nowhere": (graph(CONST, edges=[edge(1, 11)]), "graph.unknown_node", "edges[0].to", "close: `1`"),
-    "unknown parameter": (graph(node(1, "WAIT_ALL"), edges=[edge("topik", 1)], parameters=[("topic", "str")]), "graph.unknown_parameter", "edges[0].from", "close: `topic`"),
-    "a node name in from": (graph(CONST, node(2, "WAIT_ALL"), edges=[edge("one", 2)]), "graph.unknown_parameter", "edges[0].from", "the id of that node"),
+    "unknown parameter": (
+        graph(node(1, "WAIT_ALL"), edges=[edge("topik", 1)], parameters=[("topic", "str")]),
+        "graph.unknown_parameter",
+        "edges[0].from",
+        "close: `topic`",
+    ),
+    "a node name in from": (
+        graph(CONST, node(2, "WAIT_ALL"), edges=[edge("one", 2)]),
+        "graph.unknown_parameter",
+        "edges[0].from",
+        "the id of that node",
+    ),
     "self loop": (graph(node(1, "WAIT_ALL"), edges=[edge(1, 1)]), "graph.cycle", "edges[0]", "feeds itself"),
     "cycle": (
         graph(node(1, "WAIT_ALL"), node(2, "WAIT_ALL"), node(3, "WAIT_ALL"), edges=[edge(1, 2), edge(2, 3), edge(3, 1)]),
@@ -75,18 +130,35 @@ BROKEN = {
         "nodes[0]",
         "use LOOP",
     ),
-    "port of a gate": (graph(CONST, node(2, "WAIT_ALL"), edges=[edge(1, 2, dependency="Control", port="a")]), "graph.port", "edges[0].port", "a Data edge"),
+    "port of a gate": (
+        graph(CONST, node(2, "WAIT_ALL"), edges=[edge(1, 2, dependency="Control", port="a")]),
+        "graph.port",
+        "edges[0].port",
+        "a Data edge",
+    ),
     "port fed twice": (
-        graph(CONST, node(2, "WAIT_ALL"), edges=[edge(1, 2, port="a"), edge(1, 2, port="a")]), "graph.port", "edges[1].port", "fed twice",
+        graph(CONST, node(2, "WAIT_ALL"), edges=[edge(1, 2, port="a"), edge(1, 2, port="a")]),
+        "graph.port",
+        "edges[1].port",
+        "fed twice",
     ),
     "unknown port": (
-        graph(CONST, node(2, "BRANCH_ON_VALUE"), edges=[edge(1, 2, port="tokn"), edge(1, 2)]), "graph.port", "edges[0].port", "close: `token`",
+        graph(CONST, node(2, "BRANCH_ON_VALUE"), edges=[edge(1, 2, port="tokn"), edge(1, 2)]),
+        "graph.port",
+        "edges[0].port",
+        "close: `token`",
     ),
     "label of a parameter": (
-        graph(node(1, "WAIT_ALL"), edges=[edge("p", 1, label="true")], parameters=[("p", "str")]), "graph.label", "edges[0].label", "a node",
+        graph(node(1, "WAIT_ALL"), edges=[edge("p", 1, label="true")], parameters=[("p", "str")]),
+        "graph.label",
+        "edges[0].label",
+        "a node",
     ),
     "label nobody chooses": (
-        graph(CONST, node(2, "WAIT_ALL"), edges=[edge(1, 2, label="true")]), "graph.label", "edges[0].label", "cannot choose `true`",
+        graph(CONST, node(2, "WAIT_ALL"), edges=[edge(1, 2, label="true")]),
+        "graph.label",
+        "edges[0].label",
+        "cannot choose `true`",
     ),
     "label that is no case": (
         graph(CONST, node(2, "SWITCH", case_labels=["left"]), node(3, "WAIT_ALL"), edges=[edge(1, 2), edge(2, 3, label="lefd")]),
@@ -96,31 +168,58 @@ BROKEN = {
     ),
     "too few inputs": (graph(node(1, "MERGE", mode="any")), "graph.arity", "nodes[0]", "at least 1"),
     "too many inputs": (
-        graph(CONST, node(2, "CONST_STR", value=2), edges=[edge(1, 2)]), "graph.arity", "nodes[1]", "a Control edge says when",
+        graph(CONST, node(2, "CONST_STR", value=2), edges=[edge(1, 2)]),
+        "graph.arity",
+        "nodes[1]",
+        "a Control edge says when",
     ),
     "a root given too much": (
-        graph(node(1, "RETURN"), parameters=[("a", "str"), ("b", "str")]), "graph.arity", "nodes[0]", "given as a root",
+        graph(node(1, "RETURN"), parameters=[("a", "str"), ("b", "str")]),
+        "graph.arity",
+        "nodes[0]",
+        "given as a root",
     ),
     "unknown name in a text": (
-        graph(node(1, "ASK", template_str="{topik}"), parameters=[("topic", "str")]), "graph.template", "nodes[0].attributes.template_str", "close: `topic`",
+        graph(node(1, "ASK", template_str="{topik}"), parameters=[("topic", "str")]),
+        "graph.template",
+        "nodes[0].attributes.template_str",
+        "close: `topic`",
     ),
     "unknown position in a text": (
-        graph(CONST, node(2, "ASK", template_str="{1}"), edges=[edge(1, 2)]), "graph.template", "nodes[1].attributes.template_str", "1 positional input",
+        graph(CONST, node(2, "ASK", template_str="{1}"), edges=[edge(1, 2)]),
+        "graph.template",
+        "nodes[1].attributes.template_str",
+        "1 positional input",
     ),
     "unknown node in a text": (
-        graph(node(1, "ASK", template_str="{{node_9}}")), "graph.template", "nodes[0].attributes.template_str", "no node of this graph",
+        graph(node(1, "ASK", template_str="{{node_9}}")),
+        "graph.template",
+        "nodes[0].attributes.template_str",
+        "no node of this graph",
     ),
     "unknown name deep in arguments": (
-        graph(node(1, "INV", capability="c", params_json={"a": ["{x}"]})), "graph.template", "nodes[0].attributes.params_json", "{x}",
+        graph(node(1, "INV", capability="c", params_json={"a": ["{x}"]})),
+        "graph.template",
+        "nodes[0].attributes.params_json",
+        "{x}",
     ),
     "condition": (
-        graph(CONST, node(2, "GUARD", condition="not_emty"), edges=[edge(1, 2)]), "graph.condition", "nodes[1].attributes.condition", "not_empty",
+        graph(CONST, node(2, "GUARD", condition="not_emty"), edges=[edge(1, 2)]),
+        "graph.condition",
+        "nodes[1].attributes.condition",
+        "not_empty",
     ),
     "case pattern": (
-        graph(CONST, node(2, "SWITCH", case_labels=["("], match="regex"), edges=[edge(1, 2)]), "graph.condition", "nodes[1].attributes.case_labels", "RE2",
+        graph(CONST, node(2, "SWITCH", case_labels=["("], match="regex"), edges=[edge(1, 2)]),
+        "graph.condition",
+        "nodes[1].attributes.case_labels",
+        "RE2",
     ),
     "case twice": (
-        graph(CONST, node(2, "SWITCH", case_labels=["a", "a"]), edges=[edge(1, 2)]), "graph.attribute_value", "nodes[1].attributes.case_labels", "twice",
+        graph(CONST, node(2, "SWITCH", case_labels=["a", "a"]), edges=[edge(1, 2)]),
+        "graph.attribute_value",
+        "nodes[1].attributes.case_labels",
+        "twice",
     ),
     "no case": (graph(CONST, node(2, "SWITCH"), edges=[edge(1, 2)]), "graph.missing_attribute", "nodes[1]", "has no case"),
     "case as region and edge": (
@@ -130,19 +229,43 @@ BROKEN = {
         "not both",
     ),
     "region that is no case": (
-        graph(CONST, node(2, "SWITCH", case_labels=["left"], regions={"lefd": INNER}), edges=[edge(1, 2)]), "graph.region", "nodes[1].regions.lefd", "close: `left`",
+        graph(CONST, node(2, "SWITCH", case_labels=["left"], regions={"lefd": INNER}), edges=[edge(1, 2)]),
+        "graph.region",
+        "nodes[1].regions.lefd",
+        "close: `left`",
     ),
-    "region not allowed": (graph(node(1, "ASK", regions={"body": INNER}, **ASK)), "graph.region", "nodes[0].regions.body", "no regions"),
+    "region not allowed": (
+        graph(node(1, "ASK", regions={"body": INNER}, **ASK)),
+        "graph.region",
+        "nodes[0].regions.body",
+        "no regions",
+    ),
     "region misspelt": (
-        graph(node(1, "TRY_CATCH", regions={"try": INNER, "cach": INNER})), "graph.region", "nodes[0].regions.cach", "close: `catch`",
+        graph(node(1, "TRY_CATCH", regions={"try": INNER, "cach": INNER})),
+        "graph.region",
+        "nodes[0].regions.cach",
+        "close: `catch`",
     ),
     "region missing": (graph(CONST, node(2, "MAP"), edges=[edge(1, 2)]), "graph.region", "nodes[1]", "no region `body`"),
-    "try missing": (graph(node(1, "TRY_CATCH", regions={"catch": INNER})), "graph.missing_attribute", "nodes[0]", "a region or edge `try`"),
+    "try missing": (
+        graph(node(1, "TRY_CATCH", regions={"catch": INNER})),
+        "graph.missing_attribute",
+        "nodes[0]",
+        "a region or edge `try`",
+    ),
     "rule broken in a region": (
-        graph(CONST, node(2, "MAP", regions={"body": body(node(7, "NOPE"))}), edges=[edge(1, 2)]), "graph.unknown_op", "nodes[1].regions.body.nodes[0].op", "NOPE",
+        graph(CONST, node(2, "MAP", regions={"body": body(node(7, "NOPE"))}), edges=[edge(1, 2)]),
+        "graph.unknown_op",
+        "nodes[1].regions.body.nodes[0].op",
+        "NOPE",
     ),
     "region sees nothing else": (
-        graph(CONST, node(2, "MAP", regions={"body": body(node(7, "ASK", template_str="{topic}"))}), edges=[edge(1, 2)], parameters=[("topic", "str")]),
+        graph(
+            CONST,
+            node(2, "MAP", regions={"body": body(node(7, "ASK", template_str="{topic}"))}),
+            edges=[edge(1, 2)],
+            parameters=[("topic", "str")],
+        ),
         "graph.template",
         "nodes[1].regions.body.nodes[0].attributes.template_str",
         "{topic}",
@@ -154,39 +277,84 @@ BROKEN = {
         "close: `item`",
     ),
     "input without region parameter": (
-        graph(CONST, node(2, "LOOP", max_iterations=1, regions={"body": body(node(7, "ASK", **ASK))}), edges=[edge(1, 2, port="text")]),
+        graph(
+            CONST,
+            node(2, "LOOP", max_iterations=1, regions={"body": body(node(7, "ASK", **ASK))}),
+            edges=[edge(1, 2, port="text")],
+        ),
         "graph.region_parameter",
         "nodes[1]",
         "`text`",
     ),
     "carried name": (
-        graph(node(1, "LOOP", max_iterations=1, carry=["x"], regions={"body": INNER})), "graph.region_parameter", "nodes[0].attributes.carry", "cannot be carried",
+        graph(node(1, "LOOP", max_iterations=1, carry=["x"], regions={"body": INNER})),
+        "graph.region_parameter",
+        "nodes[0].attributes.carry",
+        "cannot be carried",
     ),
-    "loop without bound": (graph(node(1, "LOOP", regions={"body": INNER})), "graph.missing_attribute", "nodes[0].attributes", "max_iterations"),
-    "parameter type": (graph(CONST, parameters=[("a", "strin")]), "graph.parameter_type", "parameters[0].type_name", "close: `str`"),
-    "parameter twice": (graph(CONST, parameters=[("a", "str"), ("a", "str")]), "graph.duplicate_name", "parameters[1].name", "differ"),
+    "loop without bound": (
+        graph(node(1, "LOOP", regions={"body": INNER})),
+        "graph.missing_attribute",
+        "nodes[0].attributes",
+        "max_iterations",
+    ),
+    "parameter type": (
+        graph(CONST, parameters=[("a", "strin")]),
+        "graph.parameter_type",
+        "parameters[0].type_name",
+        "close: `str`",
+    ),
+    "parameter twice": (
+        graph(CONST, parameters=[("a", "str"), ("a", "str")]),
+        "graph.duplicate_name",
+        "parameters[1].name",
+        "differ",
+    ),
     "parameter that is a position": (graph(CONST, parameters=[("0", "str")]), "graph.name", "parameters[0].name", "position"),
     "yield in a flow": (graph(CONST, node(2, "YIELD"), edges=[edge(1, 2)]), "graph.placement", "nodes[1]", "RETURN"),
     "edge out of return": (
-        graph(CONST, node(2, "RETURN"), node(3, "WAIT_ALL"), edges=[edge(1, 2), edge(2, 3)]), "graph.placement", "edges[1].from", "nothing comes after",
+        graph(CONST, node(2, "RETURN"), node(3, "WAIT_ALL"), edges=[edge(1, 2), edge(2, 3)]),
+        "graph.placement",
+        "edges[1].from",
+        "nothing comes after",
     ),
     "gate into return": (
-        graph(CONST, node(2, "RETURN"), edges=[edge(1, 2), edge(1, 2, dependency="Control")]), "graph.placement", "edges[1].dependency", "a Data edge",
+        graph(CONST, node(2, "RETURN"), edges=[edge(1, 2), edge(1, 2, dependency="Control")]),
+        "graph.placement",
+        "edges[1].dependency",
+        "a Data edge",
     ),
     "second agent": (graph(node(1, "AGENT"), node(2, "AGENT")), "graph.placement", "nodes[1]", "one AGENT"),
     "jump back": (
-        graph(node(1, "WAIT_ALL", "start"), node(2, "JUMP", label="start"), edges=[edge(1, 2)]), "graph.jump", "nodes[1]", "LOOP",
+        graph(node(1, "WAIT_ALL", "start"), node(2, "JUMP", label="start"), edges=[edge(1, 2)]),
+        "graph.jump",
+        "nodes[1]",
+        "LOOP",
     ),
-    "jump to nowhere": (graph(node(1, "JUMP", label="finsh"), node(2, "WAIT_ALL", "finish")), "graph.jump", "nodes[0].attributes.label", "close: `finish`"),
+    "jump to nowhere": (
+        graph(node(1, "JUMP", label="finsh"), node(2, "WAIT_ALL", "finish")),
+        "graph.jump",
+        "nodes[0].attributes.label",
+        "close: `finish`",
+    ),
     "jump to several": (
-        graph(node(1, "JUMP", label="end"), node(2, "WAIT_ALL", "end"), node(3, "WAIT_ALL", "end"), node(4, "RETURN"), edges=[edge(3, 4)]),
+        graph(
+            node(1, "JUMP", label="end"),
+            node(2, "WAIT_ALL", "end"),
+            node(3, "WAIT_ALL", "end"),
+            node(4, "RETURN"),
+            edges=[edge(3, 4)],
+        ),
         "graph.jump",
         "nodes[0].attributes.label",
         "several nodes",
     ),
     "loop without end": (graph(node(1, "LOOP_START", loop="a")), "graph.loop_pair", "nodes[0]", "1 LOOP_START and 0 LOOP_END"),
     "loop without path": (
-        graph(CONST, node(2, "LOOP_START"), node(3, "LOOP_END"), edges=[edge(1, 3)]), "graph.loop_pair", "nodes[1]", "no path leads",
+        graph(CONST, node(2, "LOOP_START"), node(3, "LOOP_END"), edges=[edge(1, 3)]),
+        "graph.loop_pair",
+        "nodes[1]",
+        "no path leads",
     ),
     "way out of a loop": (
         graph(
@@ -199,27 +367,54 @@ BROKEN = {
     "two exits of one name": (graph(CONST, node(2, "CONST_STR", "one", value=2)), "graph.exit", "nodes[1].name", "two exits"),
     "unknown exit": (graph(CONST, metadata={"exits": ["on"]}), "graph.exit", "metadata.exits[0]", "close: `one`"),
     "label that refers to nothing": (
-        graph(CONST, node(2, "BRANCH_ON_VALUE", label_true="n9"), edges=[edge(1, 2)]), "graph.unknown_node", "nodes[1].attributes.label_true", "a node id",
+        graph(CONST, node(2, "BRANCH_ON_VALUE", label_true="n9"), edges=[edge(1, 2)]),
+        "graph.unknown_node",
+        "nodes[1].attributes.label_true",
+        "a node id",
     ),
     "spelt twice": (
-        graph(node(1, "ASK", prompt="a", template="b")), "graph.attribute_value", "nodes[0].attributes.template", "`template_str` once",
+        graph(node(1, "ASK", prompt="a", template="b")),
+        "graph.attribute_value",
+        "nodes[0].attributes.template",
+        "`template_str` once",
     ),
     "unknown key": (graph(CONST | {"atributes": {}}), "graph.unknown_key", "nodes[0].atributes", "close: `attributes`"),
     "missing key": ({"name": "g", "nodes": [CONST]}, "graph.shape", "", "`edges` is missing"),
     "wrong kind": (graph(CONST) | {"edges": {}}, "graph.shape", "edges", "a list"),
-    "dependency": (graph(CONST, node(2, "WAIT_ALL"), edges=[edge(1, 2, dependency="data")]), "graph.shape", "edges[0].dependency", "close: `Data`"),
+    "dependency": (
+        graph(CONST, node(2, "WAIT_ALL"), edges=[edge(1, 2, dependency="data")]),
+        "graph.shape",
+        "edges[0].dependency",
+        "close: `Data`",
+    ),
     "not json": ('{"name": "g",\n "nodes" []}', "graph.json", "", "line 2, column 10"),
-    "key twice": ('{"name": "g", "name": "h", "nodes": [{"id": 1, "name": "a", "op": "WAIT_ALL"}], "edges": []}', "graph.json", "", "stands twice"),
+    "key twice": (
+        '{"name": "g", "name": "h", "nodes": [{"id": 1, "name": "a", "op": "WAIT_ALL"}], "edges": []}',
+        "graph.json",
+        "",
+        "stands twice",
+    ),
     "program without agents": ({"agents": []}, "graph.empty", "agents", "one agent"),
     "agent without flows": ({"agents": [{"name": "a", "flows": []}]}, "graph.empty", "agents[0].flows", "no flow"),
     "two agents of a name": (
-        {"agents": [{"name": "a", "flows": [graph(CONST)]}, {"name": "a", "flows": [graph(CONST)]}]}, "graph.duplicate_name", "agents[1].name", "differ",
+        {"agents": [{"name": "a", "flows": [graph(CONST)]}, {"name": "a", "flows": [graph(CONST)]}]},
+        "graph.duplicate_name",
+        "agents[1].name",
+        "differ",
     ),
-    "two flows of a name": ({"agents": [{"name": "a", "flows": [graph(CONST), graph(CONST)]}]}, "graph.duplicate_name", "agents[0].flows[1].name", "two flows"),
+    "two flows of a name": (
+        {"agents": [{"name": "a", "flows": [graph(CONST), graph(CONST)]}]},
+        "graph.duplicate_name",
+        "agents[0].flows[1].name",
+        "two flows",
+    ),
     "rule broken in a flow": (
-        {"agents": [{"name": "a", "flows": [graph(node(1, "NOPE"))]}]}, "graph.unknown_op", "agents[0].flows[0].nodes[0].op", "NOPE",
+        {"agents": [{"name": "a", "flows": [graph(node(1, "NOPE"))]}]},
+        "graph.unknown_op",
+        "agents[0].flows[0].nodes[0].op",
+        "NOPE",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", BROKEN)
@@ -247,9 +442,17 @@ def test_all_rules_are_reported_in_one_pass():
     ) | {"extra": 1}
     codes = {problem.code for problem in validate_json(everything)}
     assert codes >= {
-        "graph.unknown_key", "graph.unknown_attribute", "graph.node_id", "graph.unknown_op", "graph.condition", "graph.unknown_node",
-        "graph.cycle", "graph.label", "graph.parameter_type", "graph.duplicate_name",
-    }  # fmt: skip
+        "graph.unknown_key",
+        "graph.unknown_attribute",
+        "graph.node_id",
+        "graph.unknown_op",
+        "graph.condition",
+        "graph.unknown_node",
+        "graph.cycle",
+        "graph.label",
+        "graph.parameter_type",
+        "graph.duplicate_name",
+    }
 
 
 def test_every_cycle_is_named():
@@ -273,8 +476,11 @@ def test_regions_nest_to_a_depth_of_32():
 
 def test_overlapping_loops_are_refused_and_nested_ones_are_not():
     nodes = [
-        node(1, "LOOP_START", loop="a"), node(2, "LOOP_START", loop="b"), node(3, "LOOP_END", loop="b"), node(4, "LOOP_END", loop="a"),
-    ]  # fmt: skip
+        node(1, "LOOP_START", loop="a"),
+        node(2, "LOOP_START", loop="b"),
+        node(3, "LOOP_END", loop="b"),
+        node(4, "LOOP_END", loop="a"),
+    ]
     assert validate_json(graph(*nodes, edges=[edge(1, 2), edge(2, 3), edge(3, 4)])) == []
     crossed = [edge(1, 2), edge(2, 4), edge(4, 3)]
     assert "graph.loop_pair" in {p.code for p in validate_json(graph(*nodes, edges=crossed))}
@@ -323,13 +529,23 @@ def test_warnings_name_what_is_probably_a_mistake():
         node(7, "CONST_STR", "lonely", value=0),
         node(8, "RETURN"),
         edges=[
-            edge(1, 2), edge(2, 3, label="true"), edge(2, 4, label="false"), edge(3, 6), edge(4, 6), edge(4, 5, label="error"), edge(6, 8),
+            edge(1, 2),
+            edge(2, 3, label="true"),
+            edge(2, 4, label="false"),
+            edge(3, 6),
+            edge(4, 6),
+            edge(4, 5, label="error"),
+            edge(6, 8),
         ],
-    )  # fmt: skip
+    )
     found = [(p.code, p.node) for p in warnings(from_json(data))]
     assert found == [
-        ("graph.duplicate_name", 4), ("graph.shadowed", 4), ("graph.never_fires", 6), ("graph.unused", 5), ("graph.unused", 7),
-    ]  # fmt: skip
+        ("graph.duplicate_name", 4),
+        ("graph.shadowed", 4),
+        ("graph.never_fires", 6),
+        ("graph.unused", 5),
+        ("graph.unused", 7),
+    ]
     assert warnings(Graph("g", [Node(1, "a", "NOPE")])) == []
 
 
