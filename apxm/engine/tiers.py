@@ -12,7 +12,7 @@ from itertools import islice
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from apxm.errors import ApxmError, BudgetError, CapabilityError, DeadlineError, HandlerError, RunCancelled
+from apxm.errors import ApxmError, CapabilityError, DeadlineError, HandlerError, RunCancelled
 from apxm.scheduler.binding import OPENING
 from apxm.scheduler.run import RunState
 from apxm.scheduler.work_stealing import RESUME
@@ -80,7 +80,7 @@ class Tiers(RunState):
             self.quota = max(1, self.quota // 2)
         granted = self.ledger.lease_nodes(self.quota)
         if not granted:
-            self.abort(worker, BudgetError("the node budget is spent", hint="raise Limits.nodes, or bound the loops"))
+            self.abort(worker, self.ledger.nodes_exhausted())
             return False
         self.credit = granted
         return True

@@ -79,15 +79,16 @@ class Call:
     def _place(self, spec: NodeSpec, named: dict[str, Any], constants: list[Any], *, lenient: bool) -> Placed[_Source]:
         """Join what the node says and what its inputs bring.
 
-        A named input takes the place of an argument of that name, unless a placeholder uses it: `about {query}` is what
-        was meant then. Inputs that lowering added because of a `{0}` may be more than there are parameters.
+        A named input takes the place of an argument of that name. One that a placeholder uses does so only where nothing
+        else is given: `about {query}` is what was meant then. Inputs that lowering added because of a `{0}` may be more
+        than there are parameters.
         """
         signature, in_text = self.signature, set(self._gaps.values())
         given = {name: _source(value) for name, value in named.items() if name != signature.rest}
         rest = self._rest(named.get(signature.rest, [])) if signature.rest is not None else []
         for port, position in ports(spec).items():
-            known = port in signature.order or port in signature.named or signature.extra is not None
-            if position not in in_text or (port not in given and known):
+            wanted = port not in given and (port in signature.order or port in signature.named)
+            if position not in in_text or wanted:
                 given[port] = _Input(position)
         positional = [*map(_source, constants), *(_Input(at) for at in unnamed(spec) if at not in in_text)]
         if lenient and signature.rest is None:

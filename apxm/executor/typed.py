@@ -18,9 +18,9 @@ def typed(fn: Callable[..., Any], allowed: Sequence[frozenset[type]], refuse: Ca
     if len(allowed) == 1:
         return _one(fn, allowed[0], refuse)
     if len(allowed) == 2:
-        return _two(fn, *allowed, refuse)
+        return _two(fn, allowed[0], allowed[1], refuse)
     if len(allowed) == 3:
-        return _three(fn, *allowed, refuse)
+        return _three(fn, allowed[0], allowed[1], allowed[2], refuse)
     return _many(fn, allowed, refuse)
 
 

@@ -326,5 +326,5 @@ class _Hints:
         if self.defined:
             opening = lower.replace("`", "").removeprefix("a ").removeprefix("an ").removeprefix("the ")
             if opening.startswith((f"{self.defined} is ", f"{self.defined} are ", f"{self.defined} means ", f"{self.defined}: ")):
-                factor *= 1.5
+                factor *= 2.0
         return factor

@@ -388,7 +388,7 @@ class RunState(Closer):
         if self.watched:
             self.note_ended(frame, slot, FAILED, error)
         if frame.closing is not None:
-            if frame.closing.soft and not self.keep_going:
+            if frame.closing.soft and not self.keep_going and not self._handled_inside(frame, slot):
                 self._fail_flow(worker, frame, error)
             self.end_slot(worker, frame, slot, DEAD, FAILED)
             return
@@ -423,6 +423,20 @@ class RunState(Closer):
     def _handles(self, frame: Frame, slot: int) -> bool:
         binding = frame.binding
         return slot in binding.fallbacks or slot in binding.errors or slot in binding.forgiven
+
+    def _handled_inside(self, frame: Frame, slot: int) -> bool:
+        """Whether a scope between a slot and its flow takes its failure, though nothing runs there any more."""
+        if self._handles(frame, slot):
+            return True
+        child = frame
+        while child.up is not None and child.plan.region:
+            activation = child.activation
+            if activation is not None and activation.spawn is not None and activation.spawn.isolate:
+                return True
+            if self._handles(child.up, child.node):
+                return True
+            child = child.up
+        return False
 
     def _handled_here(self, worker: Worker, frame: Frame, slot: int, error: ApxmError) -> bool:
         """`fallback`, then `error` edges, then a first_success that everything below leads to."""

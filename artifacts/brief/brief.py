@@ -25,6 +25,7 @@ HEADING_BOOST = 2  # a word of the heading counts like so many in the text
 SCORE_SHARE = 0.25  # a passage this far below the best one says nothing about the question
 QUOTED = 5  # passages that stand in the brief in full, and those the answer cites
 SUMMARIES = 12  # files whose summary stands in the brief in full
+LISTED = 60  # files after those with one row of it; the others are only named
 
 # --- which files -----------------------------------------------------------------------------------------------------
 
@@ -46,6 +47,7 @@ _TABLE_RULE = re.compile(r"[ \t]*\|?[ \t]*:?-{2,}[-:| \t]*$")
 _SENTENCE_END = re.compile(r"[.!?…:。！？][)\"'”’\]*_`]*\s*$")
 _HIDDEN = re.compile(r"\A---[ \t]*\n(?=[\w-]+:).*?\n---[ \t]*$|<!--.*?-->", re.DOTALL | re.MULTILINE)  # front matter, comments
 _QUANTITY = re.compile(r"\bhow (?:far|large|long|many|much|often)\b", re.IGNORECASE)  # words that no answer repeats
+_TITLE = re.compile(r"\A---[ \t]*\n(?:[\w-]+:.*\n)*?title:[ \t]*[\"']?(.+?)[\"']?[ \t]*$", re.MULTILINE)  # in front matter
 _CODE = re.compile(r"^ {0,3}(`{3,}|~{3,}).*?(?:^ {0,3}\1|\Z)", re.DOTALL | re.MULTILINE)
 
 
@@ -74,7 +76,7 @@ class _Passages:
         self.close()
         text = plain(text)
         self._headings = [entry for entry in self._headings if entry[0] < level]
-        if self.title:
+        if level > 1 or self.title:
             self._headings.append((level, text))
         else:
             self.title = text  # said once for the file, not again for every passage
@@ -190,7 +192,9 @@ def split_passages(text: str, path: str) -> dict[str, Any]:
     out = _read(text, markdown=PurePath(path).suffix.lower() != ".txt")
     if not out.done:
         raise InvalidError("there is no text in it")
-    return {"path": path, "title": out.title or PurePath(path).name, "words": out.words, "passages": out.done}
+    said = _TITLE.search(text, 0, 2_000)
+    title = out.title or (said and said.group(1)) or PurePath(path).stem
+    return {"path": path, "title": title, "words": out.words, "passages": out.done}
 
 
 # --- passages -> what a model reads ----------------------------------------------------------------------------------
@@ -361,11 +365,13 @@ def compose_brief(folder: str, question: str, answer: str, notes: list[Any], ran
     if order:
         parts.append("## Files, most relevant first\n\n" + "\n".join(map(_summary, order[:SUMMARIES])))
     if order[SUMMARIES:]:
-        rows = [f"- `{note['path']}`: {_short(note['summary'] or note['title'])}" for note in order[SUMMARIES:]]
-        parts.append(f"## {_counted(len(rows), 'other file')}\n\n" + "\n".join(rows))
+        parts.append(f"## {_counted(len(order) - SUMMARIES, 'other file')}")
+        rows = order[SUMMARIES : SUMMARIES + LISTED]
+        parts.append("\n".join(f"- `{note['path']}`: {_short(note['summary'] or note['title'])}" for note in rows))
+        parts += [", ".join(f"`{note['path']}`" for note in order[SUMMARIES + LISTED :])]
     if skipped:
         parts.append("## Skipped\n\n" + "\n".join(f"- `{note['path']}`: {note['skipped']}" for note in skipped))
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(filter(None, parts)) + "\n"
 
 
 # --- the program -----------------------------------------------------------------------------------------------------

@@ -140,6 +140,19 @@ def test_front_matter_and_comments_are_not_quoted() -> None:
     assert passages[0]["line"] == 4
 
 
+@pytest.mark.parametrize(
+    ("text", "title"),
+    [
+        ("# Top\n\nWords.", "Top"),
+        ("---\ntags: a\ntitle: 'From the front'\n---\n## Part\n\nWords.", "From the front"),
+        ("## Only a part\n\nWords.", "notes"),
+        ("Words.", "notes"),
+    ],
+)
+def test_the_title_is_that_of_the_file(text: str, title: str) -> None:
+    assert brief.split_passages(text, "a/notes.md")["title"] == title
+
+
 def test_a_hash_in_a_text_file_is_no_heading() -> None:
     assert _split("# just a remark\n# and one more\n", "requirements.txt")[0]["text"].startswith("# just")
 
@@ -207,7 +220,8 @@ def test_skipped_files_are_not_ranked() -> None:
 
 
 def test_the_brief_lists_every_file_once_and_says_why_one_was_skipped() -> None:
-    notes = [_note(f"f{i}.md", f"Words about topic {i}.") for i in range(brief.SUMMARIES + 3)]
+    count = brief.SUMMARIES + brief.LISTED + 3
+    notes = [_note(f"f{i}.md", f"Words about topic {i}.") for i in range(count)]
     notes.append(brief.unusable("bad.txt", {"code": "capability", "message": "it is not UTF-8 text"}))
     ranked = brief.rank_passages("topic", notes)
     text = brief.compose_brief("docs", "topic?", "An answer.", notes, ranked)
@@ -215,7 +229,15 @@ def test_the_brief_lists_every_file_once_and_says_why_one_was_skipped() -> None:
     for note in notes:
         assert listed.count(f"`{note['path']}`") == 1
     assert "`bad.txt`: it is not UTF-8 text" in text
-    assert "3 other files" in text
+    assert f"{brief.LISTED + 3} other files" in text
+
+
+def test_what_the_answer_cites_is_quoted_in_full() -> None:
+    passages = [{"path": f"f{i}.md", "heading": "", "line": 1, "text": f"Text {i}\nends here.", "score": 1.0} for i in range(9)]
+    parts = brief._evidence("So it is. [f8.md:2]", passages)
+    assert "Text 8" in parts[0]
+    assert len(parts) == brief.QUOTED + 1
+    assert parts[-1].count("`f") == 9 - brief.QUOTED
 
 
 def test_a_summary_does_not_repeat_the_path() -> None:

@@ -23,10 +23,9 @@ def _random_graph(rng: random.Random) -> dict[str, Any]:
     for id in range(1, rng.randint(4, 25)):
         op, attributes, inputs = _random_node(rng, id)
         nodes.append({"id": id, "name": f"n{id}", "op": op, "attributes": attributes})
-        for _ in range(inputs if id > 1 else 0):
-            edges.append({"from": rng.randrange(1, id), "to": id})
-        for _ in range(rng.choice((0, 0, 0, 1, 2)) if id > 1 else 0):
-            edges.append({"from": rng.randrange(1, id), "to": id, "dependency": rng.choice(("Control", "Effect"))})
+        gates = [rng.choice(("Control", "Effect")) for _ in range(rng.choice((0, 0, 0, 1, 2)))]
+        kinds = ["Data"] * inputs + gates if id > 1 else []
+        edges += [{"from": rng.randrange(1, id), "to": id, "dependency": kind} for kind in kinds]
         if routers and rng.random() < 0.5:
             router, labels = rng.choice(routers)
             kind = "Data" if inputs and rng.random() < 0.5 else "Control"

@@ -42,14 +42,14 @@ def alike(left: Any, right: Any) -> bool:
 
 
 @seed(SEED)
-@settings(max_examples=300, database=None)
+@settings(max_examples=120, database=None)
 @given(values)
 def test_what_is_packed_comes_back_alike(value: Any) -> None:
     assert alike(value, unpack(pack(value)))
 
 
 @seed(SEED)
-@settings(max_examples=200, database=None)
+@settings(max_examples=80, database=None)
 @given(values)
 def test_what_is_settled_is_the_same_and_has_the_same_digest(value: Any) -> None:
     safe = settle(value)
@@ -60,7 +60,7 @@ def test_what_is_settled_is_the_same_and_has_the_same_digest(value: Any) -> None
 
 
 @seed(SEED)
-@settings(max_examples=200, database=None)
+@settings(max_examples=80, database=None)
 @given(values, values)
 def test_being_the_same_is_symmetric_and_goes_with_equal_digests(left: Any, right: Any) -> None:
     assert same(left, right) == same(right, left)
@@ -77,7 +77,7 @@ def _has_nan(value: Any) -> bool:
 
 
 @seed(SEED)
-@settings(max_examples=500, database=None)
+@settings(max_examples=200, database=None)
 @given(values, st.data())
 def test_damaged_bytes_are_a_value_or_refused_and_never_anything_else(value: Any, data: st.DataObject) -> None:
     packed = bytearray(pack(value))
@@ -92,7 +92,7 @@ def test_damaged_bytes_are_a_value_or_refused_and_never_anything_else(value: Any
 
 
 @seed(SEED)
-@settings(max_examples=300, database=None)
+@settings(max_examples=120, database=None)
 @given(st.binary(max_size=64))
 def test_any_bytes_are_a_value_or_refused(data: bytes) -> None:
     try:

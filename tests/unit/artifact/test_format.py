@@ -57,7 +57,7 @@ def test_a_huge_file_is_refused_without_being_read(tmp_path):
     path = tmp_path / "huge.apxm"
     with path.open("wb") as file:
         file.truncate(1 << 40)  # sparse: reading it would take a terabyte of memory
-    with pytest.raises(ArtifactError, match="huge.apxm"):
+    with pytest.raises(ArtifactError, match=r"huge\.apxm"):
         Artifact.load(path)
 
 

@@ -238,7 +238,8 @@ def test_swapping_a_directory_for_a_link_meanwhile_leads_nowhere(root: Path) -> 
     finally:
         stop.set()
         swapper.join()
-    assert outcomes == {"done", "DeniedError"}
+    assert "done" in outcomes
+    assert outcomes <= {"done", "DeniedError", "CapabilityError"}
     assert os.listdir(outside) == ["c.md"]
 
 
