@@ -11,7 +11,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from apxm.cli.text import duration, line, printable
+from apxm.cli.text import count, duration, line, printable
 from apxm.observability import events
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ MARKS = {
     "pending": ("·", "dim"),
 }
 FRAMES_PER_S = 10
-ROOM = 4  # lines kept for the header and the prompt
+ROOM = 3  # lines kept for the header and the prompt
 
 
 class LiveTree:
@@ -79,7 +79,7 @@ class LiveTree:
                 table.add_row(*self._cells(row))
             parts: list[RenderableType] = [self._header(), table]
             if hidden:
-                parts.append(Text(f"  … {hidden:,} more rows", style="dim"))
+                parts.append(Text(f"  … {count(hidden, 'more row')}", style="dim"))
         return Group(*parts)
 
     def _header(self) -> Text:

@@ -40,13 +40,12 @@ def fold_loop(draft: Draft, start: Step) -> None:
 
 def _end_of(draft: Draft, start: Step) -> Step:
     loop = start.attributes.get("loop", "loop")
-    for step in draft.steps.values():
-        if step.op.name == "LOOP_END" and step.attributes.get("loop", "loop") == loop:
-            return step
-    raise CompileError(f"`{draft.name}`: loop `{loop}` has no LOOP_END")
+    ends = (step for step in draft.steps.values() if step.op.name == "LOOP_END")
+    return next(end for end in ends if end.attributes.get("loop", "loop") == loop)
 
 
 def _check_edges(draft: Draft, start: Step, end: Step, body: set[int]) -> None:
+    """Refuse what validation cannot see: edges that only a text implies, and labels that nothing chooses."""
     inside = {start.id, *body}
     for edge in draft.edges:
         if edge.source == start.id and edge.label is not None:

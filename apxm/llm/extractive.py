@@ -73,6 +73,7 @@ _NUMERIC = (
     "maximum",
     "minimum",
 )
+_DEFINES = (" is a ", " is an ", " is the ", " is one ", " is what ", " is how ", " are ", " means ", ": ")
 _CAUSAL = (" because ", " so that ", " since ", " therefore ", " otherwise ", " reason", " to avoid ", " instead of ")
 
 
@@ -325,6 +326,7 @@ class _Hints:
             factor *= 1.25
         if self.defined:
             opening = lower.replace("`", "").removeprefix("a ").removeprefix("an ").removeprefix("the ")
-            if opening.startswith((f"{self.defined} is ", f"{self.defined} are ", f"{self.defined} means ", f"{self.defined}: ")):
+            rest = opening.removeprefix(self.defined) if opening.startswith(self.defined) else ""
+            if rest.startswith(_DEFINES):
                 factor *= 2.0
         return factor

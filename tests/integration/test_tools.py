@@ -76,3 +76,32 @@ def test_an_install_that_fails_is_tried_again(checkout: Path) -> None:
     with pytest.raises(subprocess.CalledProcessError):
         installs(checkout, ".", "core")
     assert not list((checkout / ".venv").glob("installed-*"))
+
+
+def demo(checkout: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Runs tools/demo with an `apxm` that only shows how it was called, one argument on a line."""
+    program = checkout / ".venv" / "bin" / "apxm"
+    program.write_text("#!/bin/sh\nprintf '%s\\n' \"$@\"\n")
+    program.chmod(0o755)
+    command = ["bash", "tools/demo", *arguments]
+    return subprocess.run(command, cwd=checkout, capture_output=True, text=True, timeout=SECONDS_MAX, check=False)
+
+
+def test_the_demo_reads_the_documentation_of_the_project(checkout: Path) -> None:
+    said = demo(checkout).stdout.splitlines()
+    assert said[:2] == ["run", "artifacts/brief/brief.apxm"]
+    assert {"read=docs", "list=docs", "folder=docs"} <= set(said)
+    assert any(line.startswith("question=") and line.endswith("?") for line in said)
+
+
+def test_the_demo_takes_a_folder_a_question_and_options(checkout: Path) -> None:
+    folder = checkout / "my notes"
+    folder.mkdir()
+    said = demo(checkout, "my notes", "What now?", "--json").stdout.splitlines()
+    assert {f"read={folder}", f"list={folder}", f"folder={folder}", "question=What now?", "--json"} <= set(said)
+
+
+def test_the_demo_names_a_folder_that_is_not_there(checkout: Path) -> None:
+    done = demo(checkout, "nowhere")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "there is no folder nowhere" in done.stderr

@@ -13,7 +13,7 @@ from apxm.artifact.format import HEADER, unseal
 from apxm.compiler.compile import compile
 from apxm.graph.ops import BY_CODE
 
-GOLDEN = Path("artifacts/golden")
+GOLDEN = Path(__file__).parents[3] / "artifacts" / "golden"
 FILES = sorted(GOLDEN.glob("v*.apxm"))
 
 

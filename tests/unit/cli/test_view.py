@@ -94,7 +94,7 @@ def test_the_tree_folds_to_the_height_of_the_screen(progress: Progress) -> None:
     rows = picture.splitlines()
     assert len(rows) <= 12
     assert any("read all" in row for row in rows)
-    assert rows[-1].strip() == "… 46 more rows"
+    assert rows[-1].strip() == "… 45 more rows"
 
 
 def test_markup_in_names_and_texts_is_shown_not_obeyed(progress: Progress) -> None:

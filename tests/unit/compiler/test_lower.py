@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import pytest
 
+from apxm.compiler.compile import compile
 from apxm.errors import CompileError, GraphError
+from apxm.graph.model import Graph, Node
 from tests.unit.compiler.view import (
     attributes,
     const,
@@ -209,6 +211,21 @@ def test_an_edge_out_of_a_loop_body_is_an_error():
         _loop((3, 8), (3, 9))
 
 
+def test_a_text_behind_a_loop_that_names_a_node_of_its_body_is_an_error():
+    with pytest.raises(CompileError, match=r"`c` -> `z` leaves the body"):
+        _loop((3, 8), nodes=(node(26, "ASK", prompt="{{node_3}}"),))
+
+
+def test_the_value_of_a_loop_must_come_from_its_body():
+    with pytest.raises(CompileError, match="from outside of the loop"):
+        _loop((1, 8), (3, 8, "Control"))
+
+
+def test_a_label_at_the_start_of_a_loop_is_an_error():
+    with pytest.raises(CompileError, match="chooses no `error`"):
+        _loop((3, 8), (2, 4, "error"), (4, 8, "Control"), nodes=(node(4, "PRINT", message="x"),))
+
+
 # try
 
 
@@ -294,3 +311,34 @@ def test_a_finally_part_whose_value_is_used_is_refused():
 def test_an_exit_that_lies_in_a_part_is_refused():
     with pytest.raises(CompileError, match=r"exit `c` lies in"):
         _try([(2, 3, "try")], (node(3, "ASK", prompt="{0}"),), metadata={"exits": ["c"]})
+
+
+def test_a_try_that_becomes_an_exit_must_not_have_the_name_of_another_one():
+    with pytest.raises(CompileError, match="both exits named `t`"):
+        _try([(2, 3, "try")], (node(3, "ASK", prompt="{0}"), const(4, name="t")))
+
+
+def test_a_try_without_an_input_gives_its_parts_none():
+    nodes = [node(2, "TRY_CATCH", "t"), node(3, "PRINT", message="x"), node(4, "MERGE")]
+    dag = lowered(nodes, [(2, 3, "try"), (3, 4), (2, 4, "catch")])
+    assert inputs(region(dag, "t", "try"), "c") == []
+    nodes = [node(2, "TRY_CATCH", "t"), node(3, "ERR", message="x"), node(4, "MERGE")]
+    dag = lowered(nodes, [(2, 3, "catch"), (3, 4), (2, 4, "try")])
+    assert attributes(region(dag, "t", "try"), "try") == {"value": None}
+
+
+def test_a_label_on_the_way_out_of_a_part_is_refused():
+    nodes = (node(3, "BRANCH_ON_VALUE"), node(5, "ERR"), node(6, "MERGE"))
+    with pytest.raises(CompileError, match="several ways"):
+        _try([(2, 3, "try"), (2, 5, "catch"), (3, 6, "true"), (5, 6)], nodes)
+
+
+def test_a_value_that_no_artifact_can_hold_can_still_be_run():
+    import numpy as np
+
+    from apxm.errors import ArtifactError
+
+    artifact = compile(Graph("g", [Node(1, "a", "CONST_STR", {"value": np.arange(3)})]))
+    assert artifact.into_dag().attributes[0]["value"].tolist() == [0, 1, 2]
+    with pytest.raises(ArtifactError, match="cannot be stored"):
+        artifact.to_bytes()

@@ -120,3 +120,4 @@ def test_effects_and_labels_are_those_of_memory():
     assert (query.kind, query.effect, query.label) == (Kind.SYNC, Effect.READ, "memory:stm")
     assert (update.effect, update.label) == (Effect.IDEMPOTENT, None)
     assert fence.effect is Effect.IDEMPOTENT
+    assert all(bound.owns for bound in (query, update, fence))  # stored values are settled: copying them again would be waste

@@ -75,12 +75,55 @@ def test_what_the_context_lacks_is_named():
     assert text.endswith("The context does not mention: paint, zebras.")
 
 
+def summarise(context, count="two"):
+    prompt = Prompt((Message("user", f"Summarise this in {count} sentences.\n\n{context}"),))
+    return asyncio.run(ExtractiveModel(notice=False).complete(prompt)).text
+
+
 def test_a_summary_takes_central_sentences_in_their_order():
-    prompt = Prompt((Message("user", f"Summarise this in two sentences.\n\n{GUIDE}"),))
-    text = asyncio.run(ExtractiveModel(notice=False).complete(prompt)).text
-    assert text.count("[docs/") == 2
-    assert "scheduler keeps a deque" in text
-    assert "\n" not in text
+    text = summarise(
+        "[a:1] The rain fell on the roof of the house.\nA worker has a deque of ready work.\n"
+        "Some notes follow on other matters of the day.\nA busy worker keeps the newest ready work of its deque.\n"
+        "The scheduler lets an idle worker steal ready work from the deque of a busy worker."
+    )
+    assert text == (
+        "A busy worker keeps the newest ready work of its deque. [a:4] "
+        "The scheduler lets an idle worker steal ready work from the deque of a busy worker. [a:5]"
+    )
+
+
+def test_a_definition_outranks_a_mere_mention():
+    context = "[a:1] The frame is closed and the frame goes away. A frame is one activation of one plan with its own tokens."
+    assert ask("What is a frame?", context).text.startswith("- A frame is one activation")
+
+
+def test_the_first_sentence_under_a_heading_answers_for_it():
+    context = (
+        "[a:1] ## Session service\n\nSource of truth for all data of an agent. It has two backends.\n\n"
+        "[a:9] ## Setup\n\nThe first step is the setup of logs. The last step is the session.\n"
+    )
+    assert ask("What is the session service?", context).text.startswith("- Source of truth for all data of an agent. [a:3]")
+
+
+def test_a_sentence_beside_others_on_the_subject_outranks_one_that_stands_alone():
+    alone = "[a:1] The victim owns a deque. Rain fell over the old house.\n\n"
+    beside = "[b:1] Rain fell on thieves who steal. The victim keeps a deque. It is on the left side.\n"
+    answer = ask("How do thieves steal the deque of a victim?", alone + beside).text
+    assert answer.index("keeps a deque") < answer.index("owns a deque")
+
+
+def test_words_that_questions_are_made_of_need_not_be_in_the_context():
+    context = "[a:1] Stealing is done by idle workers. Rain fell over the old house."
+    question = "Please list and cite every section, file or text that gives a description or an example of stealing."
+    assert ask(question, context).text == "Stealing is done by idle workers. [a:1]"
+
+
+def test_quotes_are_left_out_whole_when_there_is_no_room_for_them():
+    context = "\n\n".join(f"[f{i}:1] Stealing of kind {word} happens at place {word}." for i, word in enumerate("abcdefghij"))
+    reply = ask("Where does stealing happen?", context, max_output_tokens=40)
+    assert reply.finish == "stop"
+    assert 1 < reply.text.count("[f") < 5
+    assert reply.text.endswith(":1]")
 
 
 def test_the_same_sentence_from_two_passages_is_quoted_once():

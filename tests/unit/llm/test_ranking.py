@@ -14,7 +14,7 @@ def test_bm25_prefers_rare_terms_and_short_pieces():
     corpus = Corpus(PIECES)
     scores = corpus.bm25({"work": 1.0, "budget": 1.0})
     assert scores.index(max(scores)) == 2  # one rare term outweighs one frequent term
-    assert scores[3] > scores[0] > scores[1] > 0
+    assert scores[3] > scores[0] > 1.05 * scores[1] > 0
 
 
 def test_a_term_that_no_piece_has_changes_no_score():

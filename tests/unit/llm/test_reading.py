@@ -53,6 +53,11 @@ def test_a_quoted_document_cannot_ask_in_place_of_the_question():
     assert passages(request)[0] == ("m.md", 10, "The moon is made of rock.\n\nQuestion: what is cheese?")
 
 
+def test_a_label_amid_a_paragraph_of_a_passage_is_part_of_it():
+    request = asked(f"Look here.\n\n[a:1] some text\nQuestion: not asked\n\nQuestion: {QUESTION}")
+    assert (request.question, passages(request)) == (QUESTION, [("a", 1, "some text\nQuestion: not asked")])
+
+
 def test_plain_context_blocks_and_paragraphs_are_cited_by_their_own_lines():
     assert passages(asked(f"{QUESTION}\n\nContext 1: one\ntwo")) == [("context 1", 1, "one\ntwo")]
     assert passages(asked(f"{QUESTION}\n\nfirst part\n\nsecond part")) == [

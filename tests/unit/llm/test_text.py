@@ -64,6 +64,8 @@ def test_tokens_are_estimated_from_characters_and_bytes():
         ("Call `f(…)` → it runs, … and more", ["Call `f(…)` → it runs, … and more"]),
         ("Wait... what happens", ["Wait... what happens"]),
         ("第一句。第二句。", ["第一句。", "第二句。"]),
+        ("It ends here. 中文开始了。", ["It ends here.", "中文开始了。"]),
+        ("So do I. Then it ends.", ["So do I.", "Then it ends."]),
         ("ends in a file.txt and goes on", ["ends in a file.txt and goes on"]),
     ],
 )

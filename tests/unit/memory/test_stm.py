@@ -86,7 +86,27 @@ def test_overwriting_ends_the_old_time_to_live(clock):
     stm.put("s", "k", 1, ttl_ms=10)
     stm.put("s", "k", 2)
     clock.now = 5.0
+    stm.put("s", "other", 3)
     assert get(stm, "k") == 2
+
+
+def test_what_an_overwritten_entry_would_have_expired_at_means_nothing_when_room_is_made(clock):
+    stm = memory(entries=2, clock=clock)
+    stm.put("s", "k", 1, ttl_ms=10)
+    stm.put("s", "k", 2)
+    stm.put("s", "old", 3)
+    get(stm, "k")
+    clock.now = 5.0
+    stm.put("s", "new", 4)
+    assert (get(stm, "k"), get(stm, "old"), get(stm, "new")) == (2, None, 4)
+
+
+def test_overwriting_brief_entries_again_and_again_leaves_nothing_behind():
+    stm = memory()
+    for number in range(1_000):
+        stm.put("s", "k", number, ttl_ms=1_000_000)
+    assert len(stm._expiring) < 100
+    stm.check()
 
 
 def test_what_has_expired_makes_room_before_what_lives(clock):

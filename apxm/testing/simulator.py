@@ -1,0 +1,259 @@
+"""Drives a run by hand, one queue step at a time, in an order that a seed or a search chooses. No loop, no threads, no time.
+
+The run is the engine's own: frames, lanes, leases, stealing, closing. Only what asks a clock or a loop is replaced: a
+handler that suspends is a coroutine which goes on at some later step, a wait ends when the virtual clock is set to it.
+After every step the invariants of the scheduler are checked. Stealing is freer than in the engine, where only a
+suspended worker is robbed: whatever holds here holds there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from apxm.budget import Ledger
+from apxm.capability.grants import Grants
+from apxm.config import RunOptions, SchedulerConfig
+from apxm.engine.binding import Binder
+from apxm.engine.local import Crew, LocalRun
+from apxm.engine.parameters import arguments_of
+from apxm.errors import ApxmError, CapabilityError, RunCancelled
+from apxm.scheduler.binding import ASYNC
+from apxm.scheduler.dataflow import EMPTY
+from apxm.scheduler.invariants import check
+from apxm.testing.compare import Observed, observe
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Sequence
+
+    from apxm.dag import ExecutionDag
+    from apxm.observability.events import Event
+    from apxm.outcome import Spawn
+    from apxm.runtime import Runtime
+    from apxm.scheduler.binding import Binding
+    from apxm.scheduler.dataflow import Frame
+    from apxm.scheduler.splicing import Activation
+
+Choose: TypeAlias = Callable[[int], int]  # how many ways there are -> which one is taken
+STEPS_MAX = 200_000  # far beyond any program of the generator; a run that needs more does not end
+
+
+class _Calls:
+    """Capabilities called on the spot: no threads, no processes, no timeouts."""
+
+    async def call(self, record: Any, args: Sequence[Any], kwargs: dict[str, Any], **limits: Any) -> Any:
+        try:
+            value = record.fn(*args, **kwargs)
+            return record.confirm(await value if inspect.isawaitable(value) else value)
+        except ApxmError:
+            raise
+        except Exception as error:
+            raise CapabilityError(f"capability `{record.name}` raised {type(error).__name__}: {error}") from error
+
+
+class _Capabilities:
+    calls = _Calls()
+
+
+class Simulation(LocalRun):
+    """One run, stepped by hand."""
+
+    def __init__(self, binding: Binding, args: list[Any], runtime: Runtime, options: RunOptions, workers: int) -> None:
+        self.now = 0.0
+        super().__init__(
+            binding,
+            args,
+            run_id="simulated",
+            config=SchedulerConfig(max_parallelism=workers),
+            options=options,
+            ledger=Ledger(options.budget),
+            models=runtime.models,
+            capabilities=_Capabilities(),  # type: ignore[arg-type]
+            memories=runtime.memory,
+            static=True,
+            clock=lambda: self.now,
+        )
+        self.steps = 0
+        self.cancel_at: int | None = None  # cancel the run before this step
+        self.open: dict[int, Coroutine[Any, Any, None]] = {}  # what a suspended worker waits with
+        self.interrupted: set[int] = set()
+        self.due: dict[Activation, float] = {}
+        self._crews = [Crew(self.workers[0])]
+        while len(self._crews) < workers:
+            self.workers.append(type(self.workers[0])(len(self.workers)))
+            self._crews.append(Crew(self.workers[-1]))
+
+    # ---- what asks a loop in the engine ------------------------------------------------------------------------------
+    def interrupt(self, activation: Activation) -> None:
+        if isinstance(activation.handle, Crew) and activation.handle.current is activation:
+            self.interrupted.add(activation.handle.worker.id)
+
+    def park(self, activation: Activation, seconds: float) -> None:
+        self.due[activation] = self.now + seconds
+
+    def unpark(self, activation: Activation) -> None:
+        self.due.pop(activation, None)
+
+    def _share_work(self, worker: Any) -> None:
+        """Nobody has to be woken: every worker looks for work at every step."""
+
+    def _spawn(self, worker: Any, frame: Frame, slot: int, spawn: Spawn) -> None:
+        super(LocalRun, self)._spawn(worker, frame, slot, spawn)
+
+    # ---- steps -------------------------------------------------------------------------------------------------------
+    def moves(self) -> list[tuple[Callable[..., None], tuple[Any, ...]]]:
+        """Everything that could happen next."""
+        found: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
+        for number, worker in enumerate(self.workers):
+            if number in self.open:
+                found.append((self._resume, (number,)))
+                continue
+            if worker.has_work():
+                found.append((self._run_next, (number,)))
+            else:
+                rich = [victim for victim in range(len(self.workers)) if victim != number and self.workers[victim].has_work()]
+                found += [(self._rob, (number, victim)) for victim in rich]
+        if self.due and (not found or self.steps % 7 == 0):
+            found.append((self._let_time_pass, ()))
+        return found
+
+    def _run_next(self, number: int) -> None:
+        """The worker takes its newest job, or one node of its newest batch."""
+        worker, crew = self.workers[number], self._crews[number]
+        self.credit = self.quota = 1
+        job = worker.pop()
+        if job is None:
+            self.batch(worker)
+            return
+        frame, slot = job
+        if slot >= 0 and frame.binding.kinds[slot] == ASYNC:
+            self.open[number] = self.fire_async(crew, frame, slot)
+            self._resume(number)
+        else:
+            self.fire(worker, frame, slot)
+
+    def _resume(self, number: int) -> None:
+        """A suspended handler goes on to its next suspension, or to its end."""
+        coroutine = self.open[number]
+        try:
+            if number in self.interrupted:
+                self.interrupted.discard(number)
+                coroutine.throw(asyncio.CancelledError())
+            else:
+                coroutine.send(None)
+        except StopIteration:
+            del self.open[number]
+
+    def _rob(self, thief: int, victim: int) -> None:
+        self.workers[victim].steal_into(self.workers[thief])
+
+    def _let_time_pass(self) -> None:
+        """The clock jumps to the next wait that ends."""
+        activation = min(self.due, key=lambda one: self.due[one])
+        self.now = max(self.now, self.due.pop(activation))
+        self.wake(activation)
+
+    def wake(self, activation: Activation) -> None:
+        """A wait is over: its slot is ready again."""
+        frame, slot = activation.frame, activation.slot
+        self.workers[slot % len(self.workers)].push(frame.binding.lanes[slot], frame, slot)
+
+    def simulate(self, choose: Choose, *, checked: bool = True) -> None:
+        """Step until the run is over. `checked` looks at the invariants after every step."""
+        self._begin(self.workers[0])
+        while not self.over:
+            if self.steps == self.cancel_at:
+                self.abort(self.workers[0], RunCancelled("cancelled by the simulator"))
+            self.steps += 1
+            assert self.steps < STEPS_MAX, f"the run does not end within {STEPS_MAX} steps"
+            if self.over:
+                break
+            moves = self.moves()
+            if not moves:
+                self._stuck(self.workers[0])
+                continue
+            move, args = moves[choose(len(moves)) if len(moves) > 1 else 0]
+            move(*args)
+            if checked and not self.over:
+                check(self)
+        self.release()
+
+    def left_behind(self) -> list[str]:
+        """What must not be there after a run: suspended handlers, waits, live frames, work of live frames."""
+        found = [f"worker {number} still waits with a handler" for number in self.open]
+        found += [f"a wait of slot {activation.slot} at {activation.frame.path()}" for activation in self.due]
+        if self.live_frames:
+            found.append(f"{self.live_frames} live frames")
+        for worker in self.workers:
+            for lane in worker.lanes:
+                found += [f"job {slot} of {frame.path()}" for frame, slot in lane if not frame.gone and frame.v[slot] is EMPTY]
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Simulated:
+    """How one simulated run ended. `branches`: how many ways there were at each step that had several."""
+
+    seen: Observed
+    run: Simulation
+
+
+class Simulator:
+    """Simulates runs of one dag again and again. `runtime` has its capabilities, models and memory; it runs nothing."""
+
+    def __init__(
+        self, runtime: Runtime, dag: ExecutionDag, parameters: dict[str, Any], options: RunOptions | None = None
+    ) -> None:
+        self.runtime, self.options = runtime, options or RunOptions()
+        self.dag, self.parameters = dag, parameters
+        binder = Binder(
+            runtime.capability_system(), runtime.models, runtime.flow_registry(), Grants.parse(self.options.grants), 64
+        )
+        self.binding = binder.bind(dag)
+
+    def run(
+        self,
+        choose: Choose | int,
+        *,
+        workers: int = 3,
+        watched: bool = True,
+        checked: bool = True,
+        cancel_at: int | None = None,
+        kind: type[Simulation] = Simulation,
+    ) -> Simulated:
+        """One run; `choose` is a function, or a seed. `watched` follows every node, which takes the slower ways of the engine."""
+        if isinstance(choose, int):
+            choose = random.Random(choose).randrange
+        args = arguments_of(self.dag, self.parameters, {})
+        run = kind(self.binding, args, self.runtime, self.options, workers)
+        run.cancel_at = cancel_at
+        trace: list[Event] = []
+        if watched:
+            run.watch(trace.append)
+        run.simulate(choose, checked=checked)
+        value = run.root.value()
+        seen = observe(trace, outputs=run.root.outputs(), value=None if value is EMPTY else value, error=run.error)
+        return Simulated(seen, run)
+
+    def every_run(self, *, limit: int, **how: Any) -> Iterator[Simulated]:
+        """Every schedule there is, at most `limit` of them: each choice is tried both ways, depth first."""
+        prefix: list[int] = []
+        for _ in range(limit):
+            taken: list[tuple[int, int]] = []  # choice, ways
+
+            def choose(ways: int, prefix: list[int] = prefix, taken: list[tuple[int, int]] = taken) -> int:
+                choice = prefix[len(taken)] if len(taken) < len(prefix) else 0
+                taken.append((choice, ways))
+                return choice
+
+            yield self.run(choose, **how)
+            while taken and taken[-1][0] + 1 == taken[-1][1]:
+                taken.pop()
+            if not taken:
+                return
+            prefix = [choice for choice, _ in taken]
+            prefix[-1] += 1
