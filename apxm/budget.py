@@ -43,7 +43,7 @@ class Limits:
 
 QUANTITIES: tuple[str, ...] = tuple(field.name for field in fields(Limits))
 _INDEX = {name: place for place, name in enumerate(QUANTITIES)}
-_COST, _NODES = _INDEX["cost_usd"], _INDEX["nodes"]
+_COST, _NODES, _TOOLS = _INDEX["cost_usd"], _INDEX["nodes"], _INDEX["tool_calls"]
 
 
 UNLIMITED = Limits()
@@ -56,7 +56,7 @@ class Ledger:
     tree shares one lock, held for a few additions. `scope` says in messages whose budget it is.
     """
 
-    __slots__ = ("_free", "_limits", "_lock", "_overrun", "_parent", "_reserved", "_spent", "scope")
+    __slots__ = ("_free", "_free_tools", "_limits", "_lock", "_overrun", "_parent", "_reserved", "_spent", "scope")
 
     def __init__(self, limits: Limits, parent: Ledger | None = None, *, scope: str = "run") -> None:
         self.scope = scope
@@ -67,6 +67,7 @@ class Ledger:
         self._reserved = _NOTHING.copy()
         self._overrun = _NOTHING.copy()
         self._free = parent is None and limits.nodes is None
+        self._free_tools = parent is None and limits.tool_calls is None
 
     def reserve(self, **amounts: Amount) -> Reservation:
         """Set amounts aside. BudgetError, with nothing set aside anywhere, when one of them does not fit at some level."""
@@ -81,6 +82,13 @@ class Ledger:
                 for place, units in asked:
                     level._reserved[place] += units
         return Reservation(self, asked)
+
+    def take_tool_call(self) -> None:
+        """Spend one tool call that is over as soon as it began: reserved and settled at once."""
+        if self._free_tools:
+            self._spent[_TOOLS] += 1
+        else:
+            self.reserve(tool_calls=1).settle(tool_calls=1)
 
     def lease_nodes(self, want: int) -> int:
         """Up to `want` nodes, taken as spent at every level; 0 when there are none left. Give back what is not used."""

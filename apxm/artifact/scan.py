@@ -13,8 +13,9 @@ from typing import NoReturn
 from apxm.artifact.format import MAP_ENTRIES_MAX, NESTING_MAX, STRING_BYTES_MAX
 from apxm.errors import ArtifactError
 
-# Bytes of the values of fixed size, head included: nil, false, true, float 64, unsigned and signed integers.
-_FIXED = {0xC0: 1, 0xC2: 1, 0xC3: 1, 0xCB: 9, 0xCC: 2, 0xCD: 3, 0xCE: 5, 0xCF: 9, 0xD0: 2, 0xD1: 3, 0xD2: 5, 0xD3: 9}
+# Bytes of the values of fixed size that may hold any bits, head included: nil, false, true, integers.
+_FIXED = {0xC0: 1, 0xC2: 1, 0xC3: 1, 0xCC: 2, 0xCD: 3, 0xCE: 5, 0xD0: 2, 0xD1: 3, 0xD2: 5, 0xD3: 9}
+_FLOAT, _UINT64 = 0xCB, 0xCF  # 9 bytes each
 # Bytes that hold the length of text, bytes, a list, a map.
 _TEXT = {0xD9: 1, 0xDA: 2, 0xDB: 4}
 _BYTES = {0xC4: 1, 0xC5: 2, 0xC6: 4}
@@ -45,6 +46,8 @@ def scan(data: bytes, values_max: int) -> None:
             _fail("a map key that is no text", at)
         if head < 0x80 or head >= 0xE0:  # small integer
             at += 1
+        elif head in _FIXED:
+            at += _FIXED[head]
         elif head < 0xA0 or head in _LIST or head in _MAP:
             count, is_map, size = _container(data, at, head)
             at += size
@@ -79,14 +82,15 @@ def _container(data: bytes, at: int, head: int) -> tuple[int, bool, int]:
 
 
 def _leaf(data: bytes, at: int, head: int) -> int:
-    """Bytes of a value that holds no other values."""
-    size = _FIXED.get(head)
-    if size is not None:
-        if head == 0xCB and data[at + 1 : at + 2] in (b"\x7f", b"\xff") and data[at + 2 : at + 3] >= b"\xf0":
+    """Bytes of a value that holds no other values and is no small one."""
+    if head == _FLOAT:
+        if data[at + 1 : at + 2] in (b"\x7f", b"\xff") and data[at + 2 : at + 3] >= b"\xf0":
             _fail("a float that is no number or infinite", at)
-        if head == 0xCF and data[at + 1 : at + 2] >= b"\x80":
+        return 9
+    if head == _UINT64:
+        if data[at + 1 : at + 2] >= b"\x80":
             _fail("an integer over 64 bits", at)
-        return size
+        return 9
     width = _TEXT.get(head)
     if width is not None:
         length = int.from_bytes(data[at + 1 : at + 1 + width], "big")

@@ -153,6 +153,13 @@ class _Attempt:
         return called(UnknownEffectError(text, hint=hint))
 
 
+def failure_of(record: CapabilityRecord, error: Exception) -> ApxmError:
+    """What it means that a capability raised: by its effect and by what it raised."""
+    attempt = _Attempt(record)
+    attempt.began = True
+    return attempt.failed(error)
+
+
 def called(error: ApxmError) -> ApxmError:
     """Mark an error: a call went out, so whoever made the call owned the retries."""
     error.called = True

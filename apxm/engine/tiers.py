@@ -98,7 +98,7 @@ class Tiers(RunState):
     def run_static(self, worker: Worker, frame: Frame) -> bool:
         binding, v, size = frame.binding, frame.v, frame.plan.size
         first = frame.plan.parameters
-        pairs, put, rest = binding.pairs, v.append, None
+        put, rest = v.append, None
         while (start := len(v)) < size:
             if self.credit <= 0:
                 if not self.renew(worker):
@@ -109,12 +109,12 @@ class Tiers(RunState):
             count = size - start
             try:
                 if count <= self.credit and start == first:
-                    for run, get in pairs:
+                    for run, get in zip(*binding.order):
                         put(run(*get(v)))
                 else:
                     count = min(count, self.credit)
                     if rest is None:
-                        rest = islice(pairs, start - first, None)
+                        rest = islice(zip(*binding.order), start - first, None)
                     for run, get in islice(rest, count):
                         put(run(*get(v)))
             except Exception as error:

@@ -157,13 +157,11 @@ class Call:
         leading = len(self._sources) - len(self._moves)
         order = [position for _, position in self._moves]
         in_front = all(isinstance(source, _Constant) for source in self._sources[:leading])
-        if self._count < len(self._row) or self.signature.whole or not in_front or sorted(order) != list(range(arity)):
+        if self._count < len(self._row) or self.signature.whole or not in_front or order != list(range(arity)):
             return self._general(confirm)
         hints = [self.signature.hint(name) for name in self._names[leading:]]
         if leading:
             fn = partial(fn, *self._row[:leading])
-        if order != sorted(order):
-            return self._general(confirm)
         if all(hint.free for hint in hints):
             return fn if confirm is None else _confirmed(fn, confirm)
         kinds = [hint.types for hint in hints if hint.types is not None]

@@ -22,6 +22,7 @@ class RunServices(Protocol):
     capabilities: CapabilitySystem
     ledger: Ledger
     deadline: float  # time.monotonic() at which the run must have ended; inf when there is none
+    watched: bool  # somebody wants events; without a watcher nobody needs to make any
 
     @property
     def memory(self) -> RunMemory:

@@ -53,9 +53,9 @@ WEAK = 0.35  # weight of words that say how to answer rather than about what
 # Stems of words that questions are made of whatever their subject.
 _WEAK_TERMS = frozenset(
     terms(
-        """answer apply based brief cite citation come compare comparison context define definition describe detail document
-        documentation example exactly exist explain explanation fact file find following general get give given happen happens
-        happened help kind know line list look make mean means meaning mention name need note overview page paragraph part
+        """answer apply based brief cite citation come compare comparison context define definition describe description detail
+        document documentation example exactly exist explain explanation fact file find following general get give given happen
+        happens happened help kind know line list look make mean means meaning mention name need note overview page paragraph part
         passage please point possible provide question quote reason report role say says section sentence short show source
         state summarise summarize summary talk tell text thing type understand use used uses using way word work write"""
     )

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from apxm.errors import BindError, InvalidError
 from apxm.llm.base import LanguageModel
-from apxm.llm.extractive import ExtractiveModel
 from apxm.llm.resilience import RetryPolicy
 
 if TYPE_CHECKING:
@@ -30,7 +29,7 @@ class ModelRegistry:
         self.retry = retry or RetryPolicy()
         self.generation = 0
         self._lock = Lock()
-        self._built_in = ExtractiveModel()
+        self._built_in: LanguageModel | None = None  # made when first asked for: most runtimes have a model of their own
         self._models: Mapping[str, LanguageModel] = {}
         self._default: str | None = None
 
@@ -69,8 +68,16 @@ class ModelRegistry:
         if model is not None:
             return wanted, model
         if wanted == EXTRACTIVE:
-            return EXTRACTIVE, self._built_in
+            return EXTRACTIVE, self._extractive()
         raise self._unknown(wanted)
+
+    def _extractive(self) -> LanguageModel:
+        from apxm.llm.extractive import ExtractiveModel
+
+        with self._lock:
+            if self._built_in is None:
+                self._built_in = ExtractiveModel()
+            return self._built_in
 
     def get(self, name: str | None = None) -> LanguageModel:
         """The model that `name` (None: the default) means; BindError when there is none."""

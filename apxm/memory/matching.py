@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from apxm.llm.text import terms
 from apxm.values import same
 
 if TYPE_CHECKING:
@@ -23,6 +22,9 @@ class Query:
     """A search for words; `score` rates one entry from 0 (nothing in common) to 1 (the query is the key)."""
 
     def __init__(self, text: str) -> None:
+        from apxm.llm.text import terms  # here, so that a run that never searches does not load it
+
+        self._terms_of = terms
         self.whole = " ".join(text.casefold().split())
         self.terms = tuple(dict.fromkeys(terms(text) or text.casefold().split()))
         self._trunks = {term: term[:-1] if len(term) > 3 and term[-1] in "iy" else term for term in self.terms}
@@ -40,7 +42,7 @@ class Query:
             return KEY_HAS
         text = text_of(value).casefold()
         found = TEXT_HAS if self._begins.search(text) else 0.0
-        in_key = set(terms(key))
+        in_key = set(self._terms_of(key))
         in_text = set(self._pattern.findall(text))
         gained = sum(
             TERM_IN_KEY if term in in_key else TERM_IN_TEXT if trunk in in_text else 0.0 for term, trunk in self._trunks.items()

@@ -61,8 +61,8 @@ class Binding:
         "kinds",
         "labels",
         "lanes",
+        "order",
         "owns",
-        "pairs",
         "parameters",
         "plan",
         "retries",
@@ -103,8 +103,8 @@ class Binding:
         self.slow_roots = [slot for slot in plan.roots if not fast[slot]]
         self.static = all(fast[first:])
         self.trusted = all(self.owns[first:])
-        self.pairs: Sequence[tuple[Callable[..., Any], Getter]] = (
-            list(zip(self.run[first:], plan.getters[first:])) if self.static else ()
+        self.order: tuple[Sequence[Callable[..., Any]], Sequence[Getter]] = (
+            (self.run[first:], plan.getters[first:]) if first else (self.run, plan.getters)
         )
         self.forgiven = plan.forgiven
         self.waits = bool(self.timeouts) or ASYNC in self.kinds  # some slot needs a loop

@@ -98,7 +98,7 @@ def _outcome(runtime: Runtime, calls: list[str], artifact: Any) -> Any:
 def test_both_levels_give_the_same(runtime, calls, seed, long_run):
     rng = random.Random(seed)
     changed = ran = 0
-    for number in range(10_000 if long_run else 300):
+    for number in range(10_000 if long_run else 1_000):
         graph = _random_graph(rng)
         try:
             plain = compile(graph, level=0, capabilities=FACTS)

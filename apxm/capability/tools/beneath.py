@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 STEPS_MAX = 100
-_STEP = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_STEP = os.O_RDONLY | os.O_DIRECTORY
 
 
 def candidates(path: str, roots: Sequence[str]) -> list[tuple[str, tuple[str, ...]]]:

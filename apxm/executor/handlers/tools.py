@@ -6,10 +6,10 @@ from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from apxm.capability.run import with_retries
+from apxm.capability.run import failure_of, with_retries
 from apxm.capability.system import granted
-from apxm.errors import BindError, CapabilityError
-from apxm.executor.arguments import renderer
+from apxm.errors import ApxmError, BindError, CapabilityError
+from apxm.executor.arguments import renderer, where
 from apxm.executor.bind import Bound, Kind
 from apxm.executor.call import Call
 from apxm.graph.operation import Effect
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from apxm.capability.record import CapabilityRecord
-    from apxm.errors import ApxmError
     from apxm.executor.bind import Binder, NodeSpec, Services
     from apxm.executor.context import OpContext
 
@@ -63,8 +62,54 @@ class _Invocation:
         finally:
             if reservation is not None:
                 reservation.settle(tool_calls=1)
-            run.publish(Called(context.path, context.node, "capability", record.name, (monotonic() - began) * 1e3, ok))
+            if run.watched:
+                took_ms = (monotonic() - began) * 1e3
+                run.publish(Called(context.path, context.node, "capability", record.name, took_ms, ok))
         return value
+
+
+class _Inline:
+    """An INV whose capability is a plain function that the run loop calls itself, though it is not pure.
+
+    Counted like any other call; the engine tries again where that does no harm. Nobody can stop it: it has no timeout.
+    """
+
+    __slots__ = ("call", "name", "record")
+
+    def __init__(self, spec: NodeSpec, call: Call) -> None:
+        if "timeout_ms" in spec.attributes:
+            text = f"{where(spec)} has a timeout, but capability `{call.record.name}` runs inline and cannot be stopped"
+            raise BindError(text, hint="register it with run='thread' or as an async function")
+        self.call, self.record, self.name = call.closure(len(spec.inputs)), call.record, call.record.name
+
+    def fire(self, context: OpContext, *inputs: Any) -> Any:
+        run = context.run
+        run.ledger.take_tool_call()
+        if run.watched:
+            return self._watched(context, inputs)
+        try:
+            return self.call(*inputs)
+        except Exception as error:
+            raise self._failure(error) from error
+
+    def _watched(self, context: OpContext, inputs: Sequence[Any]) -> Any:
+        began, ok = monotonic(), False
+        try:
+            value = self.call(*inputs)
+            ok = True
+        except Exception as error:
+            raise self._failure(error) from error
+        finally:
+            took_ms = (monotonic() - began) * 1e3
+            context.run.publish(Called(context.path, context.node, "capability", self.name, took_ms, ok))
+        return value
+
+    def _failure(self, error: Exception) -> ApxmError:
+        if isinstance(error, ApxmError):
+            return error
+        failure = failure_of(self.record, error)
+        failure.called = not self.record.repeatable
+        return failure
 
 
 def bind_inv(spec: NodeSpec, services: Services) -> Bound:
@@ -80,6 +125,9 @@ def bind_inv(spec: NodeSpec, services: Services) -> Bound:
         anonymous = record.fn in (fn, getattr(fn, "func", None))
         return Bound(Kind.PURE, fn, Effect.PURE, owns=record.owns or call.confirms, anonymous=anonymous)
     label = None if record.effect is Effect.PURE else f"tool:{record.name}"
+    if record.run == "inline" and not record.is_async:
+        owns = record.owns or call.confirms
+        return Bound(Kind.SYNC, _Inline(spec, call).fire, record.effect, label=label, owns=owns)
     return Bound(Kind.ASYNC, _Invocation(spec, call).fire, record.effect, label=label, owns=True)
 
 
@@ -93,7 +141,8 @@ def bind_print(spec: NodeSpec, services: Services) -> Bound:
             text = filled(inputs)
         else:
             text = " ".join([*([message] if message else ()), *map(as_text, inputs)])
-        context.run.publish(Printed(context.path, context.node, text))
+        if context.run.watched:
+            context.run.publish(Printed(context.path, context.node, text))
         return inputs[0] if inputs else text
 
     return Bound(Kind.SYNC, show, Effect.IDEMPOTENT, owns=True)

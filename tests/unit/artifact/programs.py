@@ -88,7 +88,7 @@ RICH: dict[str, Any] = {
                             "id": 8,
                             "name": "call",
                             "op": "FLOW_CALL",
-                            "attributes": {"flow_name": "helper", "args": {"text": "{0}"}, "fallback": None, "timeout_ms": 500},
+                            "attributes": {"flow_name": "finder", "args": {"text": "{0}"}, "fallback": None, "timeout_ms": 500},
                         },
                     ],
                     "edges": [
@@ -105,7 +105,7 @@ RICH: dict[str, Any] = {
                     ],
                 },
                 {
-                    "name": "helper",
+                    "name": "finder",
                     "parameters": [{"name": "text", "type_name": "str"}],
                     "nodes": [
                         {"id": 9, "name": "find", "op": "INV", "attributes": {"capability": "search", "arg_text": "{text}"}},

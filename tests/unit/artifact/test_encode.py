@@ -128,3 +128,11 @@ def test_attributes_that_are_written_in_another_order_are_the_same_program():
     graph = {"name": "g", "nodes": [{"id": 1, "name": "q", "op": "QMEM", "attributes": {"key": "a", "limit": 3}}], "edges": []}
     turned = {"name": "g", "nodes": [{"id": 1, "name": "q", "op": "QMEM", "attributes": {"limit": 3, "key": "a"}}], "edges": []}
     assert compile(graph).digest == compile(turned).digest
+
+
+def test_what_a_host_stores_with_a_program_comes_back():
+    dag = _dag()
+    key = (dag.agent, dag.name)
+    facts = {"source": "hello.py", "digest": b"\x01"}
+    made = Artifact("g", {key: dag}, entry=key, level=0, compiler="0", manifest={key: {}}, agents={"default": {}}, metadata=facts)
+    assert Artifact.from_bytes(made.to_bytes()).metadata == facts

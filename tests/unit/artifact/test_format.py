@@ -110,9 +110,9 @@ def test_seal_and_unseal_are_inverse():
 
 def test_flows_are_found_by_agent_and_name_by_name_alone_or_as_the_entry():
     artifact = compile(RICH)
-    assert list(artifact.flows()) == [("critic", "main"), ("writer", "helper"), ("writer", "main")]
+    assert list(artifact.flows()) == [("critic", "main"), ("writer", "finder"), ("writer", "main")]
     assert artifact.into_dag() is artifact.into_dag("writer.main")
-    assert artifact.into_dag("helper") is artifact.into_dag("writer.helper")
+    assert artifact.into_dag("finder") is artifact.into_dag("writer.finder")
     assert artifact.into_dag("critic.main").agent == "critic"
 
 
@@ -122,8 +122,8 @@ def test_a_flow_that_several_agents_have_must_be_named_with_its_agent():
 
 
 def test_an_unknown_flow_is_refused_with_the_nearest_name():
-    with pytest.raises(ArtifactError, match=r"close: `helper`"):
-        compile(RICH).into_dag("helpr")
+    with pytest.raises(ArtifactError, match=r"close: `finder`"):
+        compile(RICH).into_dag("findr")
 
 
 def test_every_dag_and_region_knows_the_other_flows():
@@ -131,7 +131,7 @@ def test_every_dag_and_region_knows_the_other_flows():
     main = artifact.into_dag()
     assert set(main.siblings) == set(artifact.flows())
     body = next(iter(main.regions.values()))["body"]
-    assert body.siblings[("writer", "helper")] is artifact.into_dag("helper")
+    assert body.siblings[("writer", "finder")] is artifact.into_dag("finder")
     assert body.agent == "writer"
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -47,6 +48,7 @@ class World:
         self.deadline = float("inf")
         self.events: list[Event] = []
         self.permits = 100
+        self.watched = True
 
     def add(self, fn: Any, name: str = "tool", **options: Any) -> None:
         self.capabilities.register(name, CapabilityRecord("x", fn, **options))
@@ -79,8 +81,8 @@ class World:
     def _no_flow(self, agent: str, flow: str) -> Body:
         raise BindError("there are no flows here")
 
-    def fire(self, bound: Bound, *values: Any, deadline: float = float("inf")) -> Any:
-        context = OpContext(
+    def context(self, deadline: float = float("inf")) -> OpContext:
+        return OpContext(
             self,  # type: ignore[arg-type]
             node=7,
             name="n",
@@ -90,9 +92,11 @@ class World:
             deadline=deadline,
             locate=lambda: ((3, 1),),
         )
+
+    def fire(self, bound: Bound, *values: Any) -> Any:
         if bound.kind is Kind.PURE:
             return bound.fn(*values)
-        result = bound.fn(context, *values)
+        result = bound.fn(self.context(), *values)
         return asyncio.run(result) if bound.kind is Kind.ASYNC else result
 
 
@@ -145,6 +149,12 @@ def test_leading_constants_are_bound_in_front(world: World) -> None:
     assert isinstance(bound.fn, partial)
     assert bound.fn.func is untyped
     assert world.fire(bound, 5) == [1, 5]
+
+
+def test_inputs_by_name_come_in_the_order_of_the_parameters(world: World) -> None:
+    world.add(untyped, effect="pure")
+    assert world.fire(world.bind("b", "a"), 1, 2) == [2, 1]
+    assert world.fire(world.bind("b", None), 1, 2) == [2, 1]
 
 
 def test_a_typed_pure_function_checks_its_arguments(world: World) -> None:
@@ -465,6 +475,35 @@ def test_an_effect_is_never_tried_again(world: World, effect: str) -> None:
     assert failed.value.called
 
 
+def test_an_effect_that_calls_its_failure_transient_is_not_tried_again_either(world: World) -> None:
+    def tool() -> None:
+        calls.append(1)
+        raise TransientError("later")
+
+    calls: list[int] = []
+    world.add(tool)
+    with pytest.raises(TransientError) as failed:
+        world.fire(world.bind(retries=9))
+    assert calls == [1]
+    assert failed.value.called
+
+
+def test_firings_at_the_same_time_have_arguments_of_their_own(world: World) -> None:
+    async def later(a: int, b: str) -> list[Any]:
+        await asyncio.sleep(0)
+        return [a, b]
+
+    world.add(later, effect="read")
+    world.add(lambda a, b: [a, b], "threaded", effect="read")
+    for name in ("tool", "threaded"):
+        bound = world.bind(None, None, capability=name)
+
+        async def both(bound: Bound = bound) -> list[Any]:
+            return await asyncio.gather(*(bound.fn(world.context(), number, str(number)) for number in range(20)))
+
+        assert asyncio.run(both()) == [[number, str(number)] for number in range(20)]
+
+
 async def forever() -> None:
     await asyncio.get_running_loop().create_future()
 
@@ -482,19 +521,8 @@ def test_a_deadline_of_the_node_that_somebody_else_keeps_means_the_same(world: W
     bound = world.bind()
 
     async def limited() -> None:
-        loop = asyncio.get_running_loop()
-        context = OpContext(
-            world,  # type: ignore[arg-type]
-            node=7,
-            name="n",
-            op="INV",
-            agent="default",
-            attempt=1,
-            deadline=loop.time(),
-            locate=tuple,
-        )
         async with asyncio.timeout(0.01):
-            await bound.fn(context)
+            await bound.fn(world.context(deadline=monotonic()))
 
     with pytest.raises(UnknownEffectError):
         asyncio.run(limited())
@@ -506,17 +534,7 @@ def test_a_cancelled_call_leaves_no_reservation_and_is_told(world: World) -> Non
     bound = world.bind()
 
     async def cancelled() -> None:
-        context = OpContext(
-            world,  # type: ignore[arg-type]
-            node=7,
-            name="n",
-            op="INV",
-            agent="default",
-            attempt=1,
-            deadline=float("inf"),
-            locate=tuple,
-        )
-        task = asyncio.create_task(bound.fn(context))
+        task = asyncio.create_task(bound.fn(world.context()))
         await asyncio.sleep(0)
         task.cancel()
         await task
