@@ -84,7 +84,7 @@ class Ledger:
         return Reservation(self, asked)
 
     def take_tool_call(self) -> None:
-        """Spend one tool call that is over as soon as it began: reserved and settled at once."""
+        """Spend one tool call, reserved and settled at once: it counts from its start, however it ends."""
         if self._free_tools:
             self._spent[_TOOLS] += 1
         else:

@@ -38,7 +38,12 @@ OPTIONS = (
     Option("--capabilities", "register the CAPABILITIES of a file or module; repeatable", "FILE.py", repeat=True),
     Option("--model", "`extractive` (default) or `scripted:FILE`", "MODEL"),
     Option("--max-parallelism", "how many operations may wait at once", "N", type=int),
-    Option("--on-failure", "`fail_fast` (default) or `continue`", "POLICY", default="fail_fast"),
+    Option(
+        "--on-failure",
+        "`fail_fast` (default), or `continue`: finish the rest, say what failed, exit with 0",
+        "POLICY",
+        default="fail_fast",
+    ),
     Option("--trace", "time per node; with --json: every event"),
     JSON,
     Option("--quiet", "only the result and errors", short="-q"),

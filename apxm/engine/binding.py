@@ -68,7 +68,8 @@ class Binder:
             operation = BY_CODE[dag.ops[slot]]
             assert operation is not None
             attributes = dag.attributes.get(slot, _NONE)
-            key = (dag.ops[slot], id(attributes), dag.in_offsets[slot + 1] - dag.in_offsets[slot])
+            data = dag.in_kinds.count(DATA, dag.in_offsets[slot], dag.in_offsets[slot + 1])
+            key = (dag.ops[slot], id(attributes), data)
             shared = slot not in dag.regions and slot not in labels and not dag.ports
             bound = plain.get(key) if shared else None
             if bound is None:

@@ -51,8 +51,8 @@ class _Invocation:
 
     async def _attempt(self, context: OpContext, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         record, run = self.record, context.run
-        counted = record.effect is not Effect.PURE
-        reservation = run.ledger.reserve(tool_calls=1) if counted else None
+        if record.effect is not Effect.PURE:
+            run.ledger.take_tool_call()
         until = context.deadline if context.deadline < run.deadline else inf  # of this node, not of the run
         began, ok = monotonic(), False
         try:
@@ -60,8 +60,6 @@ class _Invocation:
             value = await calls.call(record, args, kwargs, timeout_s=self.timeout_s, until=until)
             ok = True
         finally:
-            if reservation is not None:
-                reservation.settle(tool_calls=1)
             if run.watched:
                 took_ms = (monotonic() - began) * 1e3
                 run.publish(Called(context.path, context.node, "capability", record.name, took_ms, ok))
