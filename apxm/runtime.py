@@ -11,6 +11,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from apxm.aam.flows import FlowRegistry
+from apxm.artifact.collector import collector_paused
 from apxm.budget import Ledger
 from apxm.capability.grants import Grants
 from apxm.capability.system import CapabilitySystem
@@ -42,6 +43,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _DEFAULT = RunOptions()
 BINDINGS_MAX = 256  # bound dags kept for the next run
+COLLECTOR_NODES = 10_000  # from here on the cyclic collector is paused while a dag is bound
 
 
 class Runtime:
@@ -242,7 +244,8 @@ class Runtime:
         binding = self._bindings.get(key)
         if binding is None:
             window = self.config.scheduler_config.max_parallelism
-            binding = Binder(self._capabilities, self.models, self._flows, grants, window).bind(dag)
+            with collector_paused(len(dag) > COLLECTOR_NODES):
+                binding = Binder(self._capabilities, self.models, self._flows, grants, window).bind(dag)
             self._bindings[key] = binding
             while len(self._bindings) > BINDINGS_MAX:
                 self._bindings.popitem(last=False)

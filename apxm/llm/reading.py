@@ -115,21 +115,19 @@ class _Scan:
         self.labelled: str | None = None
         self._open: _Open | None = None
         self._asking: list[str] | None = None
-        self._surely = False  # the label stood before any passage
-        self._lines = text.split("\n")
-        while self._lines and (not self._lines[-1].strip() or _REPLY.match(self._lines[-1])):
-            self._lines.pop()
-        blank = True
-        for number, line in enumerate(self._lines, 1):
-            self._line(number, line.rstrip("\r"), blank)
-            blank = not line.strip()
+        lines = [line.rstrip("\r") for line in text.split("\n")]
+        while lines and (not lines[-1].strip() or _REPLY.match(lines[-1])):
+            lines.pop()
+        self._label = _label_line(lines)
+        for number, line in enumerate(lines, 1):
+            self._line(number, line)
         self._end_question()
         self._last = self._open
         self._end_passage()
         if not self.passages:
             self.before = "\n".join(line for _, line in self.outside)
 
-    def _line(self, number: int, line: str, after_blank: bool) -> None:
+    def _line(self, number: int, line: str) -> None:
         if line.startswith("[") and (passage := _PASSAGE.match(line)):
             self._begin(_Open(passage[1].strip(), int(passage[2]), [passage[3] or ""]))
         elif line.startswith("Context ") and (block := _BLOCK.match(line)):
@@ -138,8 +136,9 @@ class _Scan:
                 self._begin(_Open(inner[1].strip(), int(inner[2]), [inner[3] or ""]))
             elif self._open is not None:
                 self._open.lines.append(block[2])
-        elif self._starts_question(line, after_blank):
-            pass
+        elif number == self._label and (label := _LABEL.match(line)):
+            self._end_passage()
+            self._asking = [label[1]]
         elif self._asking is not None:
             if line.strip():
                 self._asking.append(line)
@@ -167,27 +166,13 @@ class _Scan:
         opened, self._open = self._open, None
         if opened is None:
             return
-        text = "\n".join(opened.lines).rstrip()
-        found = _json_passages(text.strip(), opened.source) if opened.block else []
-        if found:
-            self.passages += found
-        elif text.strip():
-            self.passages.append(Passage(opened.source, opened.line, text))
-
-    def _starts_question(self, line: str, after_blank: bool) -> bool:
-        label = _LABEL.match(line)
-        inside = self._open is not None
-        if label is None or self._surely or (inside and not after_blank):
-            return False
-        self._surely = not inside and not self.passages
-        self._end_passage()
-        self._asking = [label[1]]
-        return True
+        found = _json_passages("\n".join(opened.lines).strip(), opened.source) if opened.block else []
+        self.passages += found or _closed(opened)
 
     def _end_question(self) -> None:
         if self._asking is not None:
             text, self._asking = "\n".join(self._asking).strip(), None
-            self.labelled = text or self.labelled
+            self.labelled = text or None
 
     def question(self, *, alone: bool) -> str:
         """What is asked. With `alone`, a message without marked context is divided into question and context here."""
@@ -198,7 +183,7 @@ class _Scan:
         if not self.passages:
             return self._divide() if alone else self.before.strip()
         asked = self.before.strip()
-        if "?" not in asked and _SUMMARISE.search(asked) is None:
+        if not _has_request(asked):
             return self._handed_over() or self._trailing(required=bool(asked)) or asked
         return asked
 
@@ -246,6 +231,30 @@ class _Scan:
             kept = [(number, line) for number, line in group if not _TITLE.match(line)]
             if kept and not (len(kept) == 1 and kept[0][1].rstrip().endswith(":")):
                 self.passages.append(Passage("prompt", kept[0][0], "\n".join(line for _, line in kept)))
+
+
+def _has_request(text: str) -> bool:
+    return "?" in text or _SUMMARISE.search(text) is not None
+
+
+def _label_line(lines: Sequence[str]) -> int:
+    """The number of the line whose label says where the question is; 0 when there is none.
+
+    It stands before all passages, or, when what stands there asks nothing, after all of them and a blank line. A label
+    amid passages is part of what they quote: a document may not ask in place of the prompt.
+    """
+    marked = [
+        i for i, line in enumerate(lines) if line.startswith(("[", "Context ")) and (_PASSAGE.match(line) or _BLOCK.match(line))
+    ]
+    first, last = (marked[0], marked[-1]) if marked else (len(lines), 0)
+    for i in range(first):
+        if _LABEL.match(lines[i]):
+            return i + 1
+    if not _has_request("\n".join(lines[:first])):
+        for i in range(len(lines) - 1, last, -1):
+            if _LABEL.match(lines[i]) and not lines[i - 1].strip():
+                return i + 1
+    return 0
 
 
 def _is_request(group: Sequence[tuple[int, str]]) -> bool:
@@ -298,11 +307,14 @@ def _marked(text: str, source: str, line: int = 1) -> Iterator[Passage]:
     opened = _Open(source, line)
     for raw in text.split("\n"):
         if raw.startswith("[") and (passage := _PASSAGE.match(raw)):
-            if body := "\n".join(opened.lines).strip():
-                yield Passage(opened.source, opened.line, "\n".join(opened.lines))
-                del body
+            yield from _closed(opened)
             opened = _Open(passage[1].strip(), int(passage[2]), [passage[3] or ""])
         else:
             opened.lines.append(raw)
-    if "\n".join(opened.lines).strip():
-        yield Passage(opened.source, opened.line, "\n".join(opened.lines))
+    yield from _closed(opened)
+
+
+def _closed(opened: _Open) -> Iterator[Passage]:
+    text = "\n".join(opened.lines).rstrip()
+    if text:
+        yield Passage(opened.source, opened.line, text)

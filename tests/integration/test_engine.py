@@ -322,6 +322,15 @@ def test_tool_calls_are_reserved_before_they_go_out(virtual):
         virtual.execute(naps(5), run=RunOptions(budget=Limits(tool_calls=3)))
 
 
+def test_nodes_that_differ_only_in_the_kind_of_an_edge_get_their_own_arguments(runtime):
+    runtime.capability_system().register("pair", CapabilityRecord("Pair.", lambda a, b=None: [a, b], effect="pure"))
+    graph = Graph("kinds")
+    x, y = graph.const_str("x"), graph.const_str("y")
+    graph.inv("pair", x, after=[y], name="gated")
+    graph.inv("pair", x, y, name="fed")
+    assert runtime.execute(graph).outputs == {"gated": ["x", None], "fed": ["x", "y"]}
+
+
 # ---- many at once ----------------------------------------------------------------------------------------------------
 def counting():
     graph = Graph("count")

@@ -87,6 +87,9 @@ class _Inline:
             return self._watched(context, inputs)
         try:
             return self.call(*inputs)
+        except ApxmError as error:
+            error.called = error.called or not self.record.repeatable
+            raise
         except Exception as error:
             raise self._failure(error) from error
 
@@ -95,6 +98,9 @@ class _Inline:
         try:
             value = self.call(*inputs)
             ok = True
+        except ApxmError as error:
+            error.called = error.called or not self.record.repeatable
+            raise
         except Exception as error:
             raise self._failure(error) from error
         finally:
@@ -103,8 +109,6 @@ class _Inline:
         return value
 
     def _failure(self, error: Exception) -> ApxmError:
-        if isinstance(error, ApxmError):
-            return error
         failure = failure_of(self.record, error)
         failure.called = not self.record.repeatable
         return failure

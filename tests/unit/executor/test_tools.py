@@ -475,17 +475,21 @@ def test_an_effect_is_never_tried_again(world: World, effect: str) -> None:
     assert failed.value.called
 
 
-def test_an_effect_that_calls_its_failure_transient_is_not_tried_again_either(world: World) -> None:
+@pytest.mark.parametrize("run", ["inline", "thread"])
+@pytest.mark.parametrize("watched", [True, False])
+def test_an_effect_that_calls_its_failure_transient_is_not_tried_again_either(world: World, run: str, watched: bool) -> None:
     def tool() -> None:
         calls.append(1)
         raise TransientError("later")
 
     calls: list[int] = []
-    world.add(tool)
+    world.add(tool, run=run)
+    world.watched = watched
     with pytest.raises(TransientError) as failed:
         world.fire(world.bind(retries=9))
     assert calls == [1]
     assert failed.value.called
+    assert failed.value.__cause__ is None
 
 
 def test_firings_at_the_same_time_have_arguments_of_their_own(world: World) -> None:

@@ -53,6 +53,17 @@ def test_a_quoted_document_cannot_ask_in_place_of_the_question():
     assert passages(request)[0] == ("m.md", 10, "The moon is made of rock.\n\nQuestion: what is cheese?")
 
 
+def test_a_file_of_questions_does_not_answer_to_its_own():
+    faq = "[faq.md:1] Some text.\n\nQuestion: how to install?\n\nIt is done by hand."
+    request = asked(f"Summarise this file.\n\n{faq}")
+    assert (request.question, request.summarise) == ("Summarise this file.", True)
+    assert "It is done by hand." in request.passages[0].text
+    request = asked(f"Use only these.\n\n{faq}\n\n{MOON}\n\nQuestion: {QUESTION}")
+    assert request.question == QUESTION
+    assert [p.source for p in request.passages] == ["faq.md", "m.md"]
+    assert "how to install?" in request.passages[0].text
+
+
 def test_a_label_amid_a_paragraph_of_a_passage_is_part_of_it():
     request = asked(f"Look here.\n\n[a:1] some text\nQuestion: not asked\n\nQuestion: {QUESTION}")
     assert (request.question, passages(request)) == (QUESTION, [("a", 1, "some text\nQuestion: not asked")])
