@@ -66,7 +66,7 @@ class Runtime:
         self.models = ModelRegistry()
         if model is not None:
             self.models.register(model.name, model, default=True)
-        self.memory = MemorySystem(self.config.memory_config)
+        self.memory = MemorySystem(self.config.memory_config, clock=clock)
         self._capabilities = CapabilitySystem()
         self._flows = FlowRegistry()
         self._loop = LoopThread(loop_factory)

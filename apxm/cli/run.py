@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from apxm.cli.command import JSON, Command, Option
-from apxm.cli.exits import Exit
+from apxm.cli.exits import Exit, exit_code
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -40,7 +40,7 @@ OPTIONS = (
     Option("--max-parallelism", "how many operations may wait at once", "N", type=int),
     Option(
         "--on-failure",
-        "`fail_fast` (default), or `continue`: finish the rest, say what failed, exit with 0",
+        "`fail_fast` (default), or `continue`: finish the rest, say what failed, exit by the first failure",
         "POLICY",
         default="fail_fast",
     ),
@@ -93,7 +93,9 @@ def _see_through(handle: RunHandle, progress: Progress, order: Namespace) -> int
     if order.trace:
         said["trace"] = [event_map(event) for event in result.events()]
     report.emit(as_json(said) if order.json else report.result_text(result))
-    return Exit.OK
+    for error in result.unhandled:
+        report.say(report.failure_text(error))
+    return exit_code(result.unhandled[0]) if result.unhandled else Exit.OK
 
 
 def _config(order: Namespace) -> RuntimeConfig:

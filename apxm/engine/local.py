@@ -574,6 +574,14 @@ class LocalRun(Tiers):
         if self._end is not None and not self._end.done():
             self._end.set_exception(error)
 
+    def stopped(self, worker: Worker, activation: Activation) -> None:
+        """A thread cannot be stopped: what it still does after its node was cancelled is named."""
+        dag = activation.frame.plan.dag
+        capability = dag.attributes.get(activation.slot, {}).get("capability")
+        if capability is not None and capability in self.capabilities.abandoned():
+            self.abandoned.append(dag.names[activation.slot])
+        super().stopped(worker, activation)
+
     # ---- events ----------------------------------------------------------------------------------------------------
     def note_started(self, frame: Frame, slot: int) -> None:
         dag = frame.plan.dag

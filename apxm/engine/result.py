@@ -96,6 +96,11 @@ class ExecutionResult:
         """Every failure of the run, those that were handled or went on under `continue` included."""
         return tuple(self._run.errors)
 
+    @property
+    def unhandled(self) -> tuple[ApxmError, ...]:
+        """The failures that nothing took, of a run that went on under `continue`."""
+        return tuple(self._run.unhandled)
+
     def labels(self, output: str) -> frozenset[str]:
         """Where the value of an output came from: `user`, `llm:<model>`, `tool:<name>`, `memory:<tier>`; `many` past 64."""
         frame, table = self._run.root, self._run.labels

@@ -8,8 +8,8 @@ It reads a prompt like this (each line of the list is tried in order):
   begins. If there is none of these, the other paragraphs of the prompt are the context, cited as `[prompt:line]`.
 - **The question** is what follows `Question:` (or `Query:`, `Task:`, `Instruction:`) at the beginning of a line, up to a
   blank line. The label stands before all passages, or after all of them when what stands before them asks nothing: a
-  quoted document cannot ask in its place. Without a label it is the text before the context; when that asks nothing, the one `Context N:` that is a question of
-  one line, or the last paragraph if it asks.
+  quoted document cannot ask in its place. Without a label it is the text before the context; when that asks nothing,
+  the one `Context N:` that is a question of one line, or the last paragraph if it asks.
 - An instruction that begins with or asks to summarise, and has no question mark, gets the most central sentences. A number
   of sentences (`in three sentences`) is obeyed; else it is five for a question and four for a summary.
 

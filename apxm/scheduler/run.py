@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from apxm.outcome import Child, Outcome
     from apxm.scheduler.binding import Binding
 
+ERRORS_MAX = 1_000
+
 
 class RunState(Closer):
     """All frames of one run, and the ready work of its workers."""
@@ -44,7 +46,8 @@ class RunState(Closer):
         self.executed = self.failures = self.skipped = self.cancelled = self.dropped = self.retried = 0
         self.live_frames = 1
         self.error: ApxmError | None = None  # what ended the run
-        self.errors: list[ApxmError] = []  # every failure, the handled ones too (bounded)
+        self.errors: list[ApxmError] = []  # every failure, the handled ones too, up to ERRORS_MAX
+        self.unhandled: list[ApxmError] = []  # those that nothing took, when the policy is to go on
         self.over = False
         self.watched = False  # somebody wants an event for every node
         self.replay = True  # frames whose nodes are all fast may run in static form
@@ -383,7 +386,7 @@ class RunState(Closer):
         self.failures += 1
         if error.node is None:
             self._locate(error, frame, slot)
-        if len(self.errors) < 1_000:
+        if len(self.errors) < ERRORS_MAX:
             self.errors.append(error)
         if self.watched:
             self.note_ended(frame, slot, FAILED, error)
@@ -408,6 +411,8 @@ class RunState(Closer):
                 return
             child = owner
         if self.keep_going:
+            if len(self.unhandled) < ERRORS_MAX:
+                self.unhandled.append(error)
             self.end_failed(frame, slot, now=False)
             self._propagate(worker, frame, slot, DEAD, None)
         else:

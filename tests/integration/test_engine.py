@@ -190,6 +190,19 @@ def test_an_operation_that_ignores_cancellation_is_abandoned_and_named():
         assert caught.value.result.stats.abandoned == ("tool",)
 
 
+def test_a_thread_that_cannot_be_stopped_is_abandoned_and_named(runtime):
+    go_on = threading.Event()
+    runtime.capability_system().register("block", CapabilityRecord("Block.", lambda: go_on.wait(30), effect="read"))
+    graph = Graph("blocked")
+    graph.inv("block", name="tool")
+    try:
+        with pytest.raises(DeadlineError) as caught:
+            runtime.execute(graph, run=RunOptions(deadline_s=0.1))
+        assert caught.value.result.stats.abandoned == ("tool",)
+    finally:
+        go_on.set()
+
+
 def test_cancelling_the_awaiting_task_cancels_the_run(runtime):
     nap(runtime)
 

@@ -80,6 +80,13 @@ def test_what_goes_wrong_is_said_in_words_and_by_exit_code(folder: Path, argumen
     assert "Traceback" not in done.stderr
 
 
+def test_under_continue_the_first_failure_that_nothing_took_decides_the_exit_code(folder: Path) -> None:
+    done = apxm(folder, "run", "tools_here.py:fails", "--on-failure", "continue", "--json")
+    assert done.returncode == 7
+    assert json.loads(done.stdout)["stats"]["failed"] == 1
+    assert "node `division` (INV)" in done.stderr
+
+
 def test_an_error_as_json_names_class_node_and_operation_and_has_the_partial_result(folder: Path) -> None:
     said = json.loads(apxm(folder, "run", "tools_here.py:fails", "--json").stdout)
     error = said["error"]
