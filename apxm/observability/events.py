@@ -103,14 +103,4 @@ class RunEnded:
     duration_ms: float
 
 
-Event: TypeAlias = (
-    NodeStarted
-    | NodeEnded
-    | FrameOpened
-    | FrameClosed
-    | Printed
-    | NodeRetried
-    | Called
-    | RunStarted
-    | RunEnded
-)
+Event: TypeAlias = NodeStarted | NodeEnded | FrameOpened | FrameClosed | Printed | NodeRetried | Called | RunStarted | RunEnded
