@@ -279,6 +279,8 @@ CODES: Mapping[str, str] = {
     "graph.placement": "RETURN, YIELD or AGENT where it cannot be",
     "graph.jump": "a JUMP that does not lead forward to one node",
     "graph.loop_pair": "LOOP_START and LOOP_END that do not enclose one body",
+    "graph.unknown_flow": "a FLOW_CALL of a flow that its agent does not have",
+    "graph.argument": "an argument that the flow of a FLOW_CALL does not take, or one that it lacks",
     "graph.exit": "an exit that does not exist, or two exits of one name",
     "graph.unused": "a node whose value and effect nobody can see (a warning)",
     "graph.shadowed": "something that another setting makes void (a warning)",

@@ -9,18 +9,22 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from dataclasses import replace
 from difflib import get_close_matches
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from apxm.errors import Problem
 from apxm.graph import template
 from apxm.graph.merging import merge_modes
 from apxm.graph.model import AgentGraph, Dependency, Edge, Graph, Node, Parameter, Program
-from apxm.graph.ops import OPERATIONS, Attribute, Operation, attribute_of
+from apxm.graph.ops import COMMON_ATTRIBUTES, OPERATIONS, Attribute, Operation, attribute_of
 from apxm.values import same
 
 if TYPE_CHECKING:
+    from collections.abc import Container
+
     from apxm.graph.model import Source
 
 _DEPTH_MAX = 64  # deeper regions are refused by validation; here they only must not exhaust the stack
@@ -50,7 +54,24 @@ _TYPE_NAMES = {
 }
 _REFERENCE = re.compile(r"(?:node_)?(\d{1,18})\Z", re.ASCII)
 _PROMPTED = ("ASK", "THINK", "REASON")
+_REFERRING = {*_LABELS, *_FEEDS, "JUMP"}  # operations with attributes that stand for edges, labels or cases
 PASSED_OVER = "next"  # label of the out-edges of a JUMP that do not lead to its target; never chosen
+
+
+def _as_written(attribute: Attribute) -> frozenset[type]:
+    """The types of the values of an attribute that are never rewritten."""
+    if attribute.choices or attribute.type == "node" or attribute.name.endswith("*"):
+        return frozenset()
+    if attribute.name in ("params_json", "args") or attribute.type in ("map", "list", "names"):
+        return frozenset((dict, list))
+    return frozenset((str, int, bool)) if attribute.type == "int" else frozenset((str, int, bool, float, dict, list))
+
+
+# Operation -> attribute -> those types: nearly every attribute is one of them, and its node stays the same object.
+_AS_WRITTEN = {
+    name: {attribute.name: _as_written(attribute) for attribute in (*row.attributes, *COMMON_ATTRIBUTES)}
+    for name, row in OPERATIONS.items()
+}
 
 
 def canonical(graph: Graph, problems: list[Problem] | None = None, *, path: str = "", depth: int = 0) -> Graph:
@@ -77,14 +98,25 @@ class _Rewriter:
     def __init__(self, graph: Graph, problems: list[Problem], path: str, depth: int) -> None:
         self.graph, self.problems, self.path, self.depth = graph, problems, path, depth
         self.edges = list(graph.edges)
-        self.ids = {node.id for node in graph.nodes}
-        self.names = {node.name: node.id for node in reversed(graph.nodes)}
-        self.name_of = {node.id: node.name for node in graph.nodes}
         self.parameters = {parameter.name for parameter in graph.parameters}
         self._index: tuple[dict[Source, list[int]], dict[int, list[int]]] | None = None
+        self._led: list[int] = []  # indexes of the labelled edges that were missing
+        self._jumps: dict[int, tuple[int, str]] = {}  # JUMP -> its target, and the label of the way there
+
+    @cached_property
+    def by_id(self) -> dict[int, Node]:
+        return {node.id: node for node in reversed(self.graph.nodes)}
+
+    @cached_property
+    def names(self) -> dict[str, int]:
+        return {node.name: node.id for node in reversed(self.graph.nodes)}
 
     def run(self) -> Graph:
         nodes = [self._node(index, node) for index, node in enumerate(self.graph.nodes)]
+        if self._jumps:
+            self._pass_over(nodes)
+        if self._led:
+            self._gate()
         fed = {edge.target for edge in self.edges if edge.dependency is Dependency.DATA}
         if self.parameters:
             nodes = [self._prompted(node, fed) for node in nodes]
@@ -101,18 +133,11 @@ class _Rewriter:
         at = f"{self.path}nodes[{index}]"
         row = OPERATIONS.get(node.op)
         attributes, regions = node.attributes, node.regions
-        if row is not None and attributes:
-            attributes = self._spelled(row, node, at)
-            for name, label in _LABELS.get(row.name, {}).items():
-                if name in attributes:
-                    self._lead(node, attributes.pop(name), label, f"{at}.attributes.{name}")
-            for name, port in _FEEDS.get(row.name, {}).items():
-                if name in attributes:
-                    self._feed(node, attributes.pop(name), port, f"{at}.attributes.{name}")
-            if row.name == "SWITCH" and "cases" in attributes:
-                self._cases(node, attributes, f"{at}.attributes.cases")
-            if row.name == "JUMP":
-                self._jump(node, attributes)
+        if row is not None:
+            if attributes:
+                attributes = self._spelled(row, node, at)
+            if row.name in _REFERRING and (attributes or row.name == "SWITCH"):
+                attributes = self._referred(row.name, node, dict(attributes), at)
         if regions and self.depth < _DEPTH_MAX:
             regions = {
                 name: canonical(region, self.problems, path=f"{at}.regions.{name}.", depth=self.depth + 1)
@@ -124,7 +149,24 @@ class _Rewriter:
 
     # attributes
 
+    def _referred(self, op: str, node: Node, attributes: dict[str, Any], at: str) -> dict[str, Any]:
+        """The attributes of an operation of _REFERRING without those that became edges and labels."""
+        for name, label in _LABELS.get(op, {}).items():
+            if name in attributes:
+                self._lead(node, attributes.pop(name), label, f"{at}.attributes.{name}")
+        for name, port in _FEEDS.get(op, {}).items():
+            if name in attributes:
+                self._feed(node, attributes.pop(name), port, f"{at}.attributes.{name}")
+        if op == "SWITCH":
+            self._cases(node, attributes, f"{at}.attributes.cases")
+        elif op == "JUMP":
+            self._jump(node, attributes)
+        return attributes
+
     def _spelled(self, row: Operation, node: Node, at: str) -> dict[str, Any]:
+        stays = _AS_WRITTEN[row.name]
+        if all(key in stays and type(value) in stays[key] for key, value in node.attributes.items()):
+            return node.attributes
         spelled: dict[str, Any] = {}
         origin: dict[str, str] = {}
         for key, value in node.attributes.items():
@@ -184,7 +226,7 @@ class _Rewriter:
     def _resolve(self, value: Any) -> Source | None:
         """The node id or parameter name that a reference means: a name, an id, `node_N`, `{{node_N}}`, `{name}`."""
         if isinstance(value, int) and not isinstance(value, bool):
-            return value if value in self.ids else None
+            return value if value in self.by_id else None
         if not isinstance(value, str):
             return None
         text = value.strip()
@@ -192,11 +234,11 @@ class _Rewriter:
             return self.names[text]
         sole = template.parse(text).sole
         if sole is not None:
-            known = self.ids if sole.kind == "node" else self.parameters
+            known: Container[object] = self.by_id if sole.kind == "node" else self.parameters
             return sole.key if sole.key in known else None
         match = _REFERENCE.match(text)
         if match:
-            return int(match[1]) if int(match[1]) in self.ids else None
+            return int(match[1]) if int(match[1]) in self.by_id else None
         return text if text in self.parameters else None
 
     def _ends(self) -> tuple[dict[Source, list[int]], dict[int, list[int]]]:
@@ -227,7 +269,7 @@ class _Rewriter:
             if source is None:
                 self._unknown(node, item, at)
                 continue
-            incoming = [i for i in self._ends()[1].get(node.id, []) if self.edges[i].dependency is Dependency.DATA]
+            incoming = [i for i in self._ends()[1].get(node.id, []) if self._carries(i)]
             mine = [i for i in incoming if self.edges[i].source == source]
             if not mine:
                 self._add(Edge(source, node.id, port=port))
@@ -258,31 +300,62 @@ class _Rewriter:
         for i in plain:
             self.edges[i] = replace(self.edges[i], label=label)
         if not plain:
+            self._led.append(len(self.edges))
             self._add(Edge(node.id, target, label=label))
 
+    def _gate(self) -> None:
+        """Make Control edges of the added ones whose target takes no Data, or no more of it: they only say when it may come."""
+        count = Counter(edge.target for edge in self.edges if edge.dependency is Dependency.DATA)
+        for i in reversed(self._led):
+            edge = self.edges[i]
+            row = OPERATIONS.get(self.by_id[edge.target].op)
+            if row is not None and row.inputs_max is not None and count[edge.target] > row.inputs_max:
+                self.edges[i] = replace(edge, dependency=Dependency.CONTROL)
+                count[edge.target] -= 1
+
     def _cases(self, node: Node, attributes: dict[str, Any], at: str) -> None:
-        cases = _case_list(attributes["cases"])
-        if cases is None:
-            self._problem(
-                "graph.attribute_type", "not a list of cases", node, at, expected="[{label, node_id}], or a map label -> node"
-            )
-            return
-        del attributes["cases"]
-        for label, target in cases:
-            if target is not None:
-                self._lead(node, target, label, at)
-        attributes.setdefault("case_labels", [label for label, _ in cases if label != "default"])
+        """Label the ways of `cases`, and write the cases out in the order in which they stand."""
+        if "cases" in attributes:
+            cases = _case_list(attributes["cases"])
+            if cases is None:
+                expected = "[{label, node_id}], or a map label -> node"
+                self._problem("graph.attribute_type", "not a list of cases", node, at, expected=expected)
+                return
+            del attributes["cases"]
+            for label, target in cases:
+                if target is not None:
+                    self._lead(node, target, label, at)
+            attributes.setdefault("case_labels", [label for label, _ in cases if label != "default"])
+        elif attributes.get("case_labels", []) == []:
+            labels = (self.edges[i].label for i in self._outs_of(node))
+            ways = dict.fromkeys([*node.regions, *(label for label in labels if label not in (None, "error"))])
+            if found := [label for label in ways if label != "default"]:
+                attributes["case_labels"] = found
 
     def _jump(self, node: Node, attributes: dict[str, Any]) -> None:
         target = self._resolve(attributes.get("label"))
         if not isinstance(target, int):
             return  # validation says so
         if not isinstance(attributes["label"], str):
-            attributes["label"] = self.name_of[target]
+            attributes["label"] = self.by_id[target].name
         self._label(node, target, attributes["label"])
-        for i in self._outs_of(node):
-            if self.edges[i].label is None and self.edges[i].dependency is not Dependency.EFFECT:
-                self.edges[i] = replace(self.edges[i], label=PASSED_OVER)
+        self._jumps[node.id] = (target, attributes["label"])
+
+    def _pass_over(self, nodes: list[Node]) -> None:
+        """Label every way out of a JUMP, those that a text implies as well: only the one to its target is ever live."""
+        for node in nodes:
+            for jump in sorted(self._jumps.keys() & _asked_for(node)):
+                target, label = self._jumps[jump]
+                data = {self.edges[i].target for i in self._outs_of(self.by_id[jump]) if self._carries(i)}
+                if jump != node.id and node.id not in data:
+                    self._add(Edge(jump, node.id, port=f"node_{jump}", label=label if node.id == target else PASSED_OVER))
+        for jump in self._jumps:
+            for i in self._outs_of(self.by_id[jump]):
+                if self.edges[i].label is None and self.edges[i].dependency is not Dependency.EFFECT:
+                    self.edges[i] = replace(self.edges[i], label=PASSED_OVER)
+
+    def _carries(self, i: int) -> bool:
+        return self.edges[i].dependency is Dependency.DATA
 
     # problems
 
@@ -316,6 +389,17 @@ def _case_list(value: Any) -> list[tuple[str, Any]] | None:
         else:
             return None
     return cases
+
+
+def _asked_for(node: Node) -> set[int]:
+    """Ids of the nodes whose values its texts ask for."""
+    row = OPERATIONS.get(node.op)
+    found: set[int] = set()
+    for name, value in node.attributes.items() if row is not None else ():
+        attribute = attribute_of(row, name) if isinstance(name, str) else None
+        if attribute is not None and attribute.type in ("text", "filled"):
+            found.update(template.parse_filled(value).node_ids)
+    return found
 
 
 def _json_or_text(text: str) -> Any:

@@ -18,6 +18,7 @@ RESERVED: Mapping[tuple[str, str], tuple[str, ...]] = {
 
 # The port of the input that the operation keeps for itself; without it, the first positional input, if `True`.
 _OWN_PORTS: Mapping[str, tuple[str, bool]] = {
+    "BRANCH_ON_VALUE": ("token", True),
     "SWITCH": ("discriminant", True),
     "MAP": ("items", True),
     "LOOP": ("count", False),
@@ -43,13 +44,22 @@ class Binding:
     unused: tuple[int, ...]
 
 
+def needs_own(op: str) -> str | None:
+    """The port of the input that `op` cannot do without; an input without a name may be there instead."""
+    port, first = _OWN_PORTS.get(op, ("", False))
+    return port if first else None
+
+
 def is_position(port: str | None) -> bool:
     """Whether a port is no name: absent, or a number."""
     return port is None or (port.isascii() and port.isdigit())
 
 
 def own_input(op: str, ports: Sequence[str | None]) -> int | None:
-    """Index of the input that `op` keeps for itself: its discriminant, its list, its count."""
+    """Index of the input that `op` keeps for itself: what it tests, its list, its count.
+
+    That is the one with its port. Without one it is the first that has no name, except for a count, which is never guessed.
+    """
     if op not in _OWN_PORTS:
         return None
     port, first = _OWN_PORTS[op]

@@ -15,13 +15,14 @@ from apxm.graph.ops import OPERATIONS
 from apxm.graph.region import is_position
 from apxm.graph.rules.advice import advise
 from apxm.graph.rules.attributes import check_attributes
+from apxm.graph.rules.calls import check_call
 from apxm.graph.rules.edges import check_edges, check_inputs, check_labels
 from apxm.graph.rules.flow import check_flow, check_placement
 from apxm.graph.rules.regions import check_regions
-from apxm.graph.rules.view import View, nearest
+from apxm.graph.rules.view import Surroundings, View, nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from typing import Any
 
 _NAME_MAX = 1_000  # characters; a longer name is no name
@@ -67,8 +68,8 @@ def warnings(authored: Graph | Program) -> list[Problem]:
     _check(form, problems)
     if problems:
         return []
-    for flow, path in _flows(form):
-        _advise(flow, problems, path, 0)
+    for flow, path, program in _flows(form):
+        _advise(flow, problems, path, 0, program)
     return problems
 
 
@@ -80,18 +81,22 @@ def _within(path: str, other: str) -> bool:
     return path == other or (path.startswith(other) and path[len(other) : len(other) + 1] in (".", "["))
 
 
-def _flows(authored: Graph | Program) -> list[tuple[Graph, str]]:
-    """Every flow with the path of its keys."""
+def _flows(authored: Graph | Program) -> Iterator[tuple[Graph, str, Surroundings | None]]:
+    """Every flow with the path of its keys and the program around it."""
     if isinstance(authored, Graph):
-        return [(authored, "")]
-    return [(flow, f"agents[{a}].flows[{f}].") for a, agent in enumerate(authored.agents) for f, flow in enumerate(agent.flows)]
+        yield authored, "", None
+        return
+    flows = {agent.name: {flow.name: flow for flow in agent.flows} for agent in authored.agents}
+    for a, agent in enumerate(authored.agents):
+        for f, flow in enumerate(agent.flows):
+            yield flow, f"agents[{a}].flows[{f}].", Surroundings(agent.name, flows)
 
 
 def _check(authored: Graph | Program, problems: list[Problem]) -> None:
     if isinstance(authored, Program):
         _check_program(authored, problems)
-    for flow, path in _flows(authored):
-        _check_graph(flow, problems, path, 0)
+    for flow, path, program in _flows(authored):
+        _check_graph(flow, problems, path, 0, program)
 
 
 def _check_program(program: Program, problems: list[Problem]) -> None:
@@ -130,8 +135,8 @@ def _check_name(
         seen.add(name)
 
 
-def _check_graph(graph: Graph, problems: list[Problem], path: str, depth: int) -> None:
-    view = View(graph, problems, path, depth)
+def _check_graph(graph: Graph, problems: list[Problem], path: str, depth: int, program: Surroundings | None) -> None:
+    view = View(graph, problems, path, depth, program)
     _check_name(graph.name, "a graph", f"{path}name", None, problems)
     if not graph.nodes:
         view.problem("graph.empty", f"`{graph.name}` has no nodes", "nodes", expected="one at least")
@@ -190,14 +195,17 @@ def _check_node(view: View, node: Node) -> None:
         check_labels(view, node, row)
         check_regions(view, node, row)
         check_placement(view, node)
+        if row.name == "FLOW_CALL":
+            check_call(view, node)
     if view.depth < DEPTH_MAX:
         for name, region in node.regions.items():
-            _check_graph(region, view.problems, f"{view.path}{view.at_node(node)}.regions.{name}.", view.depth + 1)
+            path = f"{view.path}{view.at_node(node)}.regions.{name}."
+            _check_graph(region, view.problems, path, view.depth + 1, view.program)
 
 
-def _advise(graph: Graph, problems: list[Problem], path: str, depth: int) -> None:
-    view = View(graph, problems, path, depth)
+def _advise(graph: Graph, problems: list[Problem], path: str, depth: int, program: Surroundings | None) -> None:
+    view = View(graph, problems, path, depth, program)
     advise(view)
     for node in graph.nodes:
         for name, region in node.regions.items():
-            _advise(region, problems, f"{path}{view.at_node(node)}.regions.{name}.", depth + 1)
+            _advise(region, problems, f"{path}{view.at_node(node)}.regions.{name}.", depth + 1, program)

@@ -238,14 +238,18 @@ class Frame:
         return tuple(reversed(found))
 
     # ---- labels --------------------------------------------------------------------------------------------------
-    def labels(self, slot: int, table: LabelTable) -> int:
-        """Provenance of the value of a slot, as bits: its own source joined with that of everything that led to it."""
+    def labels(self, slot: int, table: LabelTable, *, inherited: bool = True) -> int:
+        """Provenance of the value of a slot, as bits: its own source joined with that of everything that led to it.
+
+        Without `inherited` the parameters of the frame add nothing.
+        """
         found = 0
         seen, todo = {slot}, [slot]
         while todo:
             here = todo.pop()
             if here < self.plan.parameters:
-                found |= self.up.input_labels(self.node, table) if self.up is not None else table.bit(USER)
+                if inherited:
+                    found |= self.up.input_labels(self.node, table) if self.up is not None else table.bit(USER)
                 continue
             if here in self.binding.labels:
                 found |= table.bit(self.binding.labels[here])

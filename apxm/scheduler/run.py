@@ -54,6 +54,7 @@ class RunState(Closer):
         self.forced = False  # nothing is shielded any more
         self._finished: list[tuple[Worker, Frame]] = []
         self._unwinding = False
+        self._still_labels: dict[Binding, int] = {}  # of bindings in whose frames nothing was dead, chosen or opened
 
     @cached_property
     def labels(self) -> LabelTable:
@@ -534,9 +535,15 @@ class RunState(Closer):
         return None
 
     def _bring_labels(self, owner: Frame, frame: Frame) -> None:
-        found = 0
-        for slot in frame.live_values():
-            found |= frame.labels(slot, self.labels)
+        """What a child frame adds to the provenance of its opener, which has that of its own inputs anyhow."""
+        still = frame.dead is None and frame.choices is None and frame.own is None
+        found = self._still_labels.get(frame.binding) if still else None
+        if found is None:
+            found = 0
+            for slot in frame.live_values():
+                found |= frame.labels(slot, self.labels, inherited=False)
+            if still:
+                self._still_labels[frame.binding] = found
         if found:
             owner.own = owner.own if owner.own is not None else {}
             owner.own[frame.node] = owner.own.get(frame.node, 0) | found

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import argparse
 import json
+from asyncio import new_event_loop
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from apxm.artifact import Artifact
@@ -24,6 +26,8 @@ from apxm.testing.programs import Program, generate
 from apxm.testing.shrink import shrink
 
 if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+    from collections.abc import Callable
     from types import TracebackType
 
 DEADLINE_S = 60.0  # nothing in the set waits for anything; a run that takes so long hangs
@@ -32,9 +36,14 @@ DEADLINE_S = 60.0  # nothing in the set waits for anything; a run that takes so 
 class Bench:
     """A Runtime with the capabilities of random programs, which also writes down what they are called with."""
 
-    def __init__(self, config: SchedulerConfig | None = None) -> None:
+    def __init__(
+        self,
+        config: SchedulerConfig | None = None,
+        loop_factory: Callable[[], AbstractEventLoop] = new_event_loop,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
         self.config = config or SchedulerConfig()
-        self.runtime = Runtime(RuntimeConfig(scheduler_config=self.config))
+        self.runtime = Runtime(RuntimeConfig(scheduler_config=self.config), loop_factory=loop_factory, clock=clock)
         self.calls: list[tuple[str, str]] = []
         for name, listed in CAPABILITIES.items():
             self.runtime.capability(name, effect=listed.effect)(recorded(name, listed.fn, self.calls))

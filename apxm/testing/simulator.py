@@ -58,6 +58,10 @@ class _Calls:
 class _Capabilities:
     calls = _Calls()
 
+    def abandoned(self) -> list[str]:
+        """Nothing here runs on a thread that could stay behind."""
+        return []
+
 
 class Simulation(LocalRun):
     """One run, stepped by hand."""
@@ -78,6 +82,7 @@ class Simulation(LocalRun):
             clock=lambda: self.now,
         )
         self.steps = 0
+        self.checked = True  # look at the invariants after every step
         self.cancel_at: int | None = None  # cancel the run before this step
         self.open: dict[int, Coroutine[Any, Any, None]] = {}  # what a suspended worker waits with
         self.interrupted: set[int] = set()
@@ -149,7 +154,11 @@ class Simulation(LocalRun):
             del self.open[number]
 
     def _rob(self, thief: int, victim: int) -> None:
+        """A worker steals, and fires what it stole before anybody robs it in turn, as in the engine."""
         self.workers[victim].steal_into(self.workers[thief])
+        if self.checked:
+            check(self)
+        self._run_next(thief)
 
     def _let_time_pass(self) -> None:
         """The clock jumps to the next wait that ends."""
@@ -162,8 +171,8 @@ class Simulation(LocalRun):
         frame, slot = activation.frame, activation.slot
         self.workers[slot % len(self.workers)].push(frame.binding.lanes[slot], frame, slot)
 
-    def simulate(self, choose: Choose, *, checked: bool = True) -> None:
-        """Step until the run is over. `checked` looks at the invariants after every step."""
+    def simulate(self, choose: Choose) -> None:
+        """Step until the run is over."""
         self._begin(self.workers[0])
         while not self.over:
             if self.steps == self.cancel_at:
@@ -178,7 +187,7 @@ class Simulation(LocalRun):
                 continue
             move, args = moves[choose(len(moves)) if len(moves) > 1 else 0]
             move(*args)
-            if checked and not self.over:
+            if self.checked and not self.over:
                 check(self)
         self.release()
 
@@ -230,11 +239,11 @@ class Simulator:
             choose = random.Random(choose).randrange
         args = arguments_of(self.dag, self.parameters, {})
         run = kind(self.binding, args, self.runtime, self.options, workers)
-        run.cancel_at = cancel_at
+        run.cancel_at, run.checked = cancel_at, checked
         trace: list[Event] = []
         if watched:
             run.watch(trace.append)
-        run.simulate(choose, checked=checked)
+        run.simulate(choose)
         value = run.root.value()
         seen = observe(trace, outputs=run.root.outputs(), value=None if value is EMPTY else value, error=run.error)
         return Simulated(seen, run)

@@ -47,11 +47,8 @@ def _branch_test(spec: NodeSpec) -> Test:
 
 def _bind_branch(spec: NodeSpec, services: Services) -> Bound:
     test = _branch_test(spec)
-    by_port = ports(spec)
-    tested = by_port.get("token", next((at for at, one in enumerate(spec.inputs) if one.port != "pass"), None))
-    if tested is None:
-        raise BindError(f"{where(spec)} has no input to test", hint="add a Data edge without a port")
-    carried = by_port.get("pass", tested)
+    tested = subject(spec)
+    carried = ports(spec).get("pass", tested)
 
     def branch(context: OpContext, *inputs: Any) -> Outcome:
         return Route("true" if test(inputs[tested]) else "false", inputs[carried])
@@ -61,9 +58,12 @@ def _bind_branch(spec: NodeSpec, services: Services) -> Bound:
 
 # ---- SWITCH ----------------------------------------------------------------------------------------------------------
 def _case_labels(spec: NodeSpec) -> list[str]:
-    """The cases in the order in which they are tried: as listed, else the regions, then the labels of the out-edges."""
-    listed = spec.attributes.get("case_labels") or [*spec.regions, *sorted(spec.labels)]
-    return [label for label in listed if label not in ("default", "error")]
+    """The cases in the order in which they are tried; canonical graphs list them all."""
+    listed = [label for label in spec.attributes.get("case_labels", ()) if label != "default"]
+    silent = {*spec.regions, *spec.labels}.difference(listed, ("default", "error"))
+    if silent:
+        raise BindError(f"{where(spec)} has a way for `{min(silent)}`, which is not among its `case_labels`")
+    return listed
 
 
 def _chooser(spec: NodeSpec) -> Callable[[str], str | None]:

@@ -13,10 +13,10 @@ ROWS = (
         "BRANCH_ON_VALUE",
         6,
         "control_flow",
-        "Takes one of two ways. The tested input is the one with port `token`, else the first that is not `pass`. If "
-        "`condition` is given it decides; otherwise the input must equal `value` (JSON equality: true is not 1). The edges "
-        "labelled `true` or `false` become live, the others of the two dead; a live edge carries the input `pass` if there is "
-        "one, else the tested input. Unlabelled edges are always live.",
+        "Takes one of two ways. The tested input is the one with port `token`, else the first positional one. If `condition` "
+        "is given it decides; otherwise the input must equal `value` (JSON equality: true is not 1). The edges labelled "
+        "`true` or `false` become live, the others of the two dead; a live edge carries the input `pass` if there is one, "
+        "else the tested input. Unlabelled edges are always live.",
         Effect.PURE,
         Latency.NONE,
         attributes=(
@@ -35,15 +35,15 @@ ROWS = (
         7,
         "control_flow",
         "Takes the way of the first case that matches. The tested input (the discriminant) is the one with port "
-        "`discriminant`, else the first that is not `pass`. Cases are `case_labels` in order; without that attribute, the "
-        "names of the regions, then the labels of the out-edges. A value that is not text is compared as its JSON text "
-        "(`true`, `3`). `exact` compares the whole text, `casefold` ignores case, `contains` looks for the label inside the "
-        "text, `regex` searches it with the label as an RE2 pattern. If no case matches, `default` is chosen when there is a "
-        "region or an edge of that name. A case is either a region, run as a child frame with the other inputs as its "
-        "parameters (the reserved parameter `input` is the discriminant) and giving the node's value, or labelled edges, "
-        "which carry `pass`, else the discriminant. The value on unlabelled edges is the region's result; for a case "
-        "without a region it is `pass`, else the discriminant; when nothing is chosen it is null if the node has regions, "
-        "else as for a case without one.",
+        "`discriminant`, else the first positional one. Cases are `case_labels` in order; without that attribute, the names "
+        "of the regions, then the labels of the out-edges, as they are written; `error` is no case. A value that is not text "
+        "is compared as its JSON text (`true`, `3`). `exact` compares the whole text, `casefold` ignores case, `contains` "
+        "looks for the label inside the text, `regex` searches it with the label as an RE2 pattern. If no case matches, "
+        "`default` is chosen when there is a region or an edge of that name. A case is either a region, run as a child frame "
+        "with the other inputs as its parameters (the reserved parameter `input` is the discriminant) and giving the node's "
+        "value, or labelled edges, which carry `pass`, else the discriminant. The value on unlabelled edges is the region's "
+        "result; for a case without a region it is `pass`, else the discriminant; when nothing is chosen it is null if the "
+        "node has regions, else as for a case without one.",
         Effect.PURE,
         Latency.NONE,
         attributes=(
@@ -146,13 +146,11 @@ ROWS = (
         12,
         "control_flow",
         "Runs its region `body` once per item of a list, at most `window` frames at a time, and gives the list of results in "
-        "the order of the items. The list is the input with port `items`, else the first one; a value that is not a list "
-        "fails with class invalid, and [] gives []. The other in-edges bind the parameters of both regions (by "
-        "port, the others in "
-        "order). Reserved parameters when declared: `item` and `index` in `body`, `items` (the list of results) in `reduce`. "
-        "`on_item_error`: fail (the node fails, the other items are cancelled), skip (left out of the results), "
-        "null (null in its place). "
-        "With a region `reduce`, that region runs once at the end and gives the node's value.",
+        "the order of the items. The list is the input with port `items`, else the first positional one; a value that is not "
+        "a list fails with class invalid, and [] gives []. The other in-edges bind the parameters of both regions (by port, "
+        "the others in order). Reserved parameters when declared: `item` and `index` in `body`, `items` (the list of results) "
+        "in `reduce`. `on_item_error`: fail (the node fails, the other items are cancelled), skip (left out of the results), "
+        "null (null in its place). With a region `reduce`, that region runs once at the end and gives the node's value.",
         None,
         Latency.NONE,
         attributes=(
@@ -168,9 +166,10 @@ ROWS = (
         "JUMP",
         13,
         "control_flow",
-        "Goes on at the node named `label` (or with that id), which must come later: a jump backwards is a LOOP. "
-        "The edge to that node is live "
-        "and carries the first input, else null; every other out-edge is dead. The edge is added where it is missing.",
+        "Goes on at the node named `label` (or with that id), which must come later: a jump backwards is a LOOP. The edge to "
+        "that node is live and carries the first input, else null; every other out-edge is dead, labelled or not (an Effect "
+        "edge orders all the same). The edge is added where it is missing. What is passed over is skipped: where its ways and "
+        "that of the jump meet, a MERGE takes the one that is live.",
         Effect.PURE,
         Latency.NONE,
         attributes=(Attribute("label", "name", "name of the node to go on at", required=True, aliases=("target",)),),

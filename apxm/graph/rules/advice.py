@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 from apxm.graph.merging import contradictions
 from apxm.graph.ops import OPERATIONS, Effect
+from apxm.graph.rules.calls import flows_called
 from apxm.graph.rules.flow import sinks
+from apxm.graph.rules.view import nearest
 
 if TYPE_CHECKING:
     from apxm.graph.rules.view import View
@@ -18,6 +20,7 @@ def advise(view: View) -> None:
     _fallbacks(view)
     _contradictions(view)
     _unused(view)
+    _strangers(view)
 
 
 def _names(view: View) -> None:
@@ -81,4 +84,18 @@ def _unused(view: View) -> None:
                 view.at_node(node),
                 node=node.id,
                 expected="a path to an exit; it is left out when the graph is compiled",
+            )
+
+
+def _strangers(view: View) -> None:
+    for node in view.graph.nodes:
+        if node.op == "FLOW_CALL" and view.program is not None and flows_called(view, node) is None:
+            agent = node.attributes["agent_name"]
+            view.problem(
+                "graph.unknown_flow",
+                f"`{node.name}` calls a flow of agent `{agent}`, which is not in this program",
+                view.at_node(node, ".attributes.agent_name"),
+                node=node.id,
+                expected="an agent of the program, or one whose flows are registered before it runs",
+                nearest=nearest(agent, view.program.flows),
             )

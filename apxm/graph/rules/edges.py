@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from apxm.graph.canonical import PASSED_OVER
 from apxm.graph.model import Dependency
-from apxm.graph.region import is_position
+from apxm.graph.region import is_position, needs_own, own_input
 from apxm.graph.rules.view import View, nearest
 
 if TYPE_CHECKING:
@@ -64,6 +64,12 @@ def check_inputs(view: View, node: Node, row: Operation) -> None:
         given = ", which it is given as a root of a graph with parameters" if view.is_root(node.id) else ""
         most = f"at most {row.inputs_max}" if row.inputs_max else "none; a Control edge says when it may come"
         _arity(view, node, f"{row.name} has {len(ports)} Data inputs{given}", most)
+    own = needs_own(row.name)
+    if own is not None and ports and own_input(row.name, ports) is None:
+        expected = f"a Data edge with port `{own}`, or one without a port"
+        view.problem(
+            "graph.port", f"{row.name} `{node.name}` has only named inputs", view.at_node(node), node=node.id, expected=expected
+        )
     seen: set[str] = set()
     for i, edge in view.ins.get(node.id, ()):
         if edge.port is None or edge.dependency is not Dependency.DATA:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from apxm.graph.canonical import PASSED_OVER
 from apxm.graph.model import Dependency
 from apxm.graph.rules.view import View, nearest
 
@@ -167,7 +168,10 @@ def _check_jump(view: View, node: Node) -> None:
         return  # reported as missing
     at = view.at_node(node, ".attributes.label")
     names = [other.name for other in view.graph.nodes]
-    if names.count(str(label)) > 1:
+    if label in ("error", PASSED_OVER):
+        meant = "that of failures" if label == "error" else "that of what a JUMP passes over"
+        view.problem("graph.jump", f"the label `{label}` is {meant}", at, node=node.id, expected="another name for that node")
+    elif names.count(str(label)) > 1:
         expected = "a name that only one node has, or its id"
         view.problem("graph.jump", f"several nodes are named `{label}`", at, node=node.id, expected=expected)
     elif not any(edge.label == label for _, edge in view.outs.get(node.id, ())):

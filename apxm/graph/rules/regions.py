@@ -75,6 +75,10 @@ def _check_cases(view: View, node: Node) -> None:
             )
     if isinstance(cases, list):
         _check_case_labels(view, node, cases)
+    if "error" in node.regions or (isinstance(cases, list) and "error" in cases):
+        at = view.at_node(node, ".regions.error" if "error" in node.regions else ".attributes.case_labels")
+        message = f"SWITCH `{node.name}` cannot choose `error`: edges of that label are live when the node fails"
+        view.problem("graph.label", message, at, node=node.id, expected="another label for this case")
 
 
 def _check_case_labels(view: View, node: Node, cases: list[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -12,7 +13,7 @@ from apxm.graph.ops import OPERATIONS, attribute_of
 from apxm.graph.region import is_position
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from apxm.graph.model import Edge, Graph, Node
     from apxm.graph.template import Template
@@ -26,15 +27,25 @@ def nearest(word: object, known: Iterable[object]) -> str | None:
     return close[0] if close else None
 
 
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """The program around a flow: the agent whose flow it is, and the flows of every agent by name."""
+
+    agent: str
+    flows: Mapping[str, Mapping[str, Graph]]
+
+
 class View:
     """One graph in canonical form. `ins` and `outs` hold only edges whose ends exist; where ids repeat, the first wins.
 
     `texts` has the templates of each node by attribute, `implied` the pairs (node, predecessor) that `{{node_N}}` in them
-    adds to the Data edges.
+    adds to the Data edges. `program` is None for a graph that is no part of one.
     """
 
-    def __init__(self, graph: Graph, problems: list[Problem], path: str = "", depth: int = 0) -> None:
-        self.graph, self.problems, self.path, self.depth = graph, problems, path, depth
+    def __init__(
+        self, graph: Graph, problems: list[Problem], path: str = "", depth: int = 0, program: Surroundings | None = None
+    ) -> None:
+        self.graph, self.problems, self.path, self.depth, self.program = graph, problems, path, depth, program
         self.place: dict[int, int] = {}
         for index, node in enumerate(graph.nodes):
             self.place.setdefault(node.id, index)
