@@ -93,8 +93,8 @@ def _see_through(handle: RunHandle, progress: Progress, order: Namespace) -> int
     if order.trace:
         said["trace"] = [event_map(event) for event in result.events()]
     report.emit(as_json(said) if order.json else report.result_text(result))
-    for error in result.unhandled:
-        report.say(report.failure_text(error))
+    for failure in result.unhandled:
+        report.say(report.failure_text(failure))
     return exit_code(result.unhandled[0]) if result.unhandled else Exit.OK
 
 

@@ -8,295 +8,39 @@ never costs a task. Only a suspended worker can be robbed, and it says so (`rich
 from __future__ import annotations
 
 import asyncio
-import random
 from functools import partial
-from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from apxm.engine.firing import Firing
-from apxm.engine.tiers import SLICE_S, Tiers
-from apxm.errors import ApxmError, DeadlineError, FailureClass, InternalError
-from apxm.observability import events
-from apxm.outcome import Fail, Spawn
-from apxm.scheduler.binding import ASYNC, PURE, SYNC
-from apxm.scheduler.dataflow import DEAD, EMPTY, Frame
+from apxm.engine.fire import Crew, Firer
+from apxm.engine.tiers import SLICE_S
+from apxm.errors import ApxmError, DeadlineError, InternalError
+from apxm.scheduler.binding import ASYNC
+from apxm.scheduler.dataflow import EMPTY, Frame
 from apxm.scheduler.splicing import Activation
-from apxm.scheduler.work_stealing import RESUME, Worker
-from apxm.values import SCALARS
+from apxm.scheduler.work_stealing import Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from apxm.budget import Ledger
-    from apxm.capability.system import CapabilitySystem
-    from apxm.config import RunOptions, SchedulerConfig
-    from apxm.llm.registry import ModelRegistry
-    from apxm.memory.system import MemorySystem, RunMemory
-    from apxm.observability.events import Event
-    from apxm.scheduler.binding import Binding
+    from apxm.outcome import Spawn
 
 
-class Crew:
-    """The asyncio side of a worker: its task, and what it awaits right now."""
+class LocalRun(Firer):
+    """One run on the local engine."""
 
-    __slots__ = ("current", "parked", "task", "worker")
+    loop: asyncio.AbstractEventLoop | None = None  # the loop it moved to, once something had to wait
+    _settled = False  # whether it has what only a run that waits needs
+    _waking = False  # one wake-up is on its way
+    _end: asyncio.Future[None] | None = None
+    _grace: asyncio.TimerHandle | None = None
 
-    def __init__(self, worker: Worker) -> None:
-        self.worker = worker
-        self.task: asyncio.Task[None] | None = None
-        self.current: Activation | None = None
-        self.parked: asyncio.Future[None] | None = None
-
-    def wake(self) -> None:
-        if self.parked is not None and not self.parked.done():
-            self.parked.set_result(None)
-
-
-class LocalRun(Tiers):
-    """One run on the local engine. Satisfies executor.context.RunServices."""
-
-    def __init__(
-        self,
-        binding: Binding,
-        args: list[Any],
-        *,
-        run_id: str,
-        config: SchedulerConfig,
-        options: RunOptions,
-        ledger: Ledger,
-        models: ModelRegistry,
-        capabilities: CapabilitySystem,
-        memories: MemorySystem,
-        static: bool,
-        clock: Callable[[], float] = monotonic,
-    ) -> None:
-        self.began = clock()
-        deadline = float("inf") if options.deadline_s is None else self.began + options.deadline_s
-        super().__init__(
-            binding,
-            args,
-            ledger,
-            deadline,
-            static=static,
-            keep_going=options.on_failure == "continue",
-            max_frames=config.max_frames,
-            max_depth=config.max_depth,
-            clock=clock,
-        )
-        self.run_id, self.config = run_id, config
-        self.models, self.capabilities, self._memories = models, capabilities, memories
-        self._memory: RunMemory | None = None
-        self.subscribers: list[Callable[[Event], None]] = []
-        self.usage: dict[str, dict[str, dict[str, float]]] = {}
-        self.retries_left = config.retry_budget
-        self.active = self.parallelism_max = 0
-        self.busy_s = 0.0
-        self.abandoned: list[str] = []
-        self.loop: asyncio.AbstractEventLoop | None = None
-        self._context: Firing | None = None
-        self._parked: dict[Activation, float] = {}
-        self._timers: dict[Activation, asyncio.TimerHandle] = {}
-        self._idle: list[Crew] = []
-        self._rich: list[Worker] = []
-        self._crews: list[Crew] = []
-        self._waking = False
-        self._random: random.Random | None = None
-        self._end: asyncio.Future[None] | None = None
-        self._grace: asyncio.TimerHandle | None = None
-
-    # ---- what handlers may use -------------------------------------------------------------------------------------
-    @property
-    def memory(self) -> RunMemory:
-        """The short-term memory of this run, made when first used."""
-        if self._memory is None:
-            self._memory = self._memories.run(self.run_id)
-        return self._memory
-
-    def release(self) -> None:
-        """The run is over: forget its memory and give back what it leased."""
-        self.settle_lease()
-        if self._memory is not None:
-            self._memory.close()
-
-    def publish(self, event: Event) -> None:
-        for subscriber in self.subscribers:
-            subscriber(event)
-
-    def record_usage(self, model: str, agent: str, node: str, usage: dict[str, float]) -> None:
-        for kind, name in (("model", model), ("agent", agent), ("node", node)):
-            total = self.usage.setdefault(kind, {}).setdefault(name, {})
-            for quantity, amount in usage.items():
-                total[quantity] = total.get(quantity, 0) + amount
-
-    def retry_permit(self) -> bool:
-        if self.retries_left <= 0:
-            return False
-        self.retries_left -= 1
-        self.retried += 1
-        return True
-
-    # ---- one slow node ---------------------------------------------------------------------------------------------
-    def fire(self, worker: Worker, frame: Frame, slot: int) -> None:
-        """Fire a node that cannot suspend, or go on with one that is open."""
-        if slot == RESUME:
-            if not frame.gone and frame.closing is None and self.run_static(worker, frame):
-                self._frame_over(worker, frame)
-            return
-        if frame.v[slot] is not EMPTY or (frame.running and self._go_on(worker, frame, slot)):
-            return
-        if self.credit <= 0 or self.watched or frame.dead is not None:
-            if not self._admit(worker, frame, slot):
-                return
-        else:
-            self.credit -= 1
-        binding = frame.binding
-        kind = binding.kinds[slot]
-        try:
-            if frame.dead is None and frame.choices is None:
-                args = frame.plan.getters[slot](frame.v)
-            else:
-                args = frame.arguments(slot)
-            if kind == SYNC:
-                context = self._context
-                if context is None:
-                    context = self._context = Firing(self, frame, slot)
-                context.frame, context.slot = frame, slot
-                result = binding.run[slot](context, *args)
-            elif kind == PURE:
-                result = binding.run[slot](*args)
-            else:
-                body, step = binding.calls[slot]
-                self.open_call(worker, frame, slot, body, binding.run[slot](*args), step)
-                return
-        except Exception as error:
-            self._raised(worker, frame, slot, error)
-            return
-        if frame.running:
-            frame.running.pop(slot, None)  # an earlier attempt
-        if type(result) in SCALARS and frame.plan.plain[slot] and frame.closing is None and not self.watched:
-            self.executed += 1
-            self.complete_plain(worker, frame, slot, result)
-        else:
-            self.outcome(worker, frame, slot, result)
-
-    async def fire_async(self, crew: Crew, frame: Frame, slot: int) -> None:
-        """Fire a node that may suspend: this worker waits with it, others take over its ready work."""
-        worker = crew.worker
-        if frame.v[slot] is not EMPTY or self._go_on(worker, frame, slot) or not self._admit(worker, frame, slot):
-            return
-        binding = frame.binding
-        running = frame.running = frame.running if frame.running is not None else {}
-        activation = running.get(slot)
-        if not isinstance(activation, Activation):
-            activation = running[slot] = Activation(frame, slot)
-        activation.handle, activation.wake = crew, None
-        crew.current = activation
-        self.active += 1
-        if self.active > self.parallelism_max:
-            self.parallelism_max = self.active
-        began = self.clock()
-        context = Firing(self, frame, slot, activation.attempt)
-        seconds = binding.timeouts.get(slot)
-        try:
-            self._share_work(worker)
-            if seconds is None:
-                result = await binding.run[slot](context, *frame.arguments(slot))
-            else:
-                context.deadline = min(context.deadline, began + seconds)
-                result = await self._limited(binding.run[slot](context, *frame.arguments(slot)), frame, slot, seconds)
-        except asyncio.CancelledError:
-            if not activation.cancelled:
-                raise
-            result = None
-        except Exception as error:
-            result = Fail(self.as_error(frame, slot, error))
-        finally:
-            self.active -= 1
-            crew.current = None
-            self.busy_s += self.clock() - began
-        if activation.cancelled:
-            if crew.task is not None and crew.task.cancelling():
-                crew.task.uncancel()
-            self.stopped(worker, activation)
-        elif type(result) is Fail:
-            self._raised(worker, frame, slot, result.error)
-        else:
-            running.pop(slot, None)
-            self.outcome(worker, frame, slot, result)
-
-    async def _limited(self, call: Any, frame: Frame, slot: int, seconds: float) -> Any:
-        try:
-            async with asyncio.timeout(seconds) as scope:
-                return await call
-        except TimeoutError as error:
-            if not scope.expired():
-                raise
-            late = DeadlineError(f"`{frame.plan.dag.names[slot]}` took longer than its timeout of {seconds:g} s")
-            late.called = True
-            raise late from error
-
-    def _admit(self, worker: Worker, frame: Frame, slot: int) -> bool:
-        """The rules once more (a fast neighbour may have pushed it), the lease, the event."""
-        if frame.dead is not None and frame.doomed(slot):
-            self.complete(worker, frame, slot, DEAD)
-            return False
-        if self.credit <= 0 and not self.renew(worker):
-            return False
-        self.credit -= 1
-        if self.watched:
-            self.note_started(frame, slot)
-        return True
-
-    def _go_on(self, worker: Worker, frame: Frame, slot: int) -> bool:
-        """An open slot came up again: a loop that gave way, or a wait that is over."""
-        item = frame.running.get(slot) if frame.running else None
-        if item is None:
-            return False
-        if isinstance(item, Activation):
-            if item.spawn is not None:
-                self.advance(worker, item)
-                return True
-            if item.wake is not None:
-                wake, item.wake = item.wake, None
-                if wake is _retry:
-                    return False
-                del frame.running[slot]  # type: ignore[union-attr]
-                try:
-                    result = wake()
-                except Exception as error:
-                    self._raised(worker, frame, slot, error)
-                else:
-                    self.outcome(worker, frame, slot, result)
-        return True
-
-    def _raised(self, worker: Worker, frame: Frame, slot: int, raised: BaseException) -> None:
-        """A handler raised: try again where that is safe and nobody else owns the retries, else the node failed."""
-        error = self.as_error(frame, slot, raised)
-        item = frame.running.get(slot) if frame.running else None
-        attempt = item.attempt if isinstance(item, Activation) else 1
-        allowed = frame.binding.retries.get(slot, self.config.retries)
-        error.attempt = attempt
-        retriable = error.failure is FailureClass.TRANSIENT and not error.called and frame.closing is None
-        if not retriable or attempt > allowed or not self.retry_permit():
-            self.failed(worker, frame, slot, error)
-            return
-        bound_ms = min(self.config.retry_cap_ms, self.config.retry_base_ms * 2 ** (attempt - 1))
-        seconds = self._chance().random() * bound_ms / 1e3
-        if self.watched:
-            dag = frame.plan.dag
-            self.publish(events.NodeRetried(frame.path(), dag.ids[slot], attempt, seconds, str(error)))
-        if frame.running is None:
-            frame.running = {}
-        if not isinstance(item, Activation):
-            item = frame.running[slot] = Activation(frame, slot)
-        item.attempt = attempt + 1
-        item.wake = _retry
-        self.park(item, seconds)
-
-    def _chance(self) -> random.Random:
-        if self._random is None:
-            self._random = random.Random(self.config.seed)
-        return self._random
+    def _settle_in(self) -> None:
+        """What only a run that waits needs."""
+        if not self._settled:
+            self._settled = True
+            self._parked: dict[Activation, float] = {}
+            self._timers: dict[Activation, asyncio.TimerHandle] = {}
+            self._idle: list[Crew] = []
+            self._rich: list[Worker] = []
+            self._crews: list[Crew] = []
 
     # ---- on the caller's thread ------------------------------------------------------------------------------------
     def drive_inline(self) -> bool:
@@ -317,7 +61,7 @@ class LocalRun(Tiers):
                 fire(worker, frame, slot)
             elif worker.batches:
                 self.batch(worker)
-            elif self._parked:
+            elif self._settled and self._parked:
                 return False
             else:
                 self._stuck(worker)
@@ -344,6 +88,7 @@ class LocalRun(Tiers):
     # ---- on the loop -----------------------------------------------------------------------------------------------
     async def drive(self) -> None:
         """Finish the run with worker coroutines on the running loop."""
+        self._settle_in()
         loop = self.loop = asyncio.get_running_loop()
         self.shared_loop = True
         self.slice_began = self.clock()
@@ -403,7 +148,7 @@ class LocalRun(Tiers):
                     await self._park_crew(crew)
                     continue
                 if self.clock() - self.slice_began > SLICE_S:
-                    self._share_work(worker)
+                    self.share_work(worker)
                     await asyncio.sleep(0)
                     self.slice_began = self.clock()
         except asyncio.CancelledError:
@@ -424,7 +169,7 @@ class LocalRun(Tiers):
         await crew.parked
         self.slice_began = self.clock()
 
-    def _share_work(self, worker: Worker) -> None:
+    def share_work(self, worker: Worker) -> None:
         """This worker may suspend: enlist it as a victim, and have one wake-up on its way if there is work."""
         if not self.config.enable_work_stealing:
             self._send_home(worker)
@@ -478,6 +223,7 @@ class LocalRun(Tiers):
 
     # ---- waits -----------------------------------------------------------------------------------------------------
     def park(self, activation: Activation, seconds: float) -> None:
+        self._settle_in()
         self._parked[activation] = seconds
         if self.loop is not None:
             self._timers[activation] = self.loop.call_later(seconds, self._unparked, activation)
@@ -581,51 +327,3 @@ class LocalRun(Tiers):
         if capability is not None and capability in self.capabilities.abandoned():
             self.abandoned.append(dag.names[activation.slot])
         super().stopped(worker, activation)
-
-    # ---- events ----------------------------------------------------------------------------------------------------
-    def note_started(self, frame: Frame, slot: int) -> None:
-        dag = frame.plan.dag
-        item = frame.running.get(slot) if frame.running else None
-        now = self.clock()
-        self._started[frame, slot] = now
-        if item is None:
-            self.publish(
-                events.NodeStarted(frame.path(), dag.ids[slot], dag.names[slot], frame.plan.operation(slot), now - self.began)
-            )
-
-    def note_ended(self, frame: Frame, slot: int, outcome: str, error: ApxmError | None = None) -> None:
-        dag, now = frame.plan.dag, self.clock()
-        began = self._started.pop((frame, slot), now)
-        choice = frame.choices.get(slot) if frame.choices is not None else None
-        winner = choice.winner if choice is not None and choice.fired else None
-        self.publish(
-            events.NodeEnded(
-                frame.path(),
-                dag.ids[slot],
-                dag.names[slot],
-                frame.plan.operation(slot),
-                outcome,
-                now - self.began,
-                (now - began) * 1e3,
-                str(error) if error is not None else None,
-                winner,
-            )
-        )
-
-    def note_opened(self, frame: Frame, total: int | None) -> None:
-        dag = frame.plan.dag
-        self.publish(events.FrameOpened(frame.path(), dag.name, dag.node_count, total))
-
-    def note_closed(self, frame: Frame, outcome: str) -> None:
-        self.publish(events.FrameClosed(frame.path(), outcome))
-
-    def watch(self, subscriber: Callable[[Event], None]) -> None:
-        """Subscribe before the run begins."""
-        self.subscribers.append(subscriber)
-        self.watched = True
-        self.replay = False
-        self._started: dict[tuple[Frame, int], float] = {}
-
-
-def _retry() -> None:
-    """Mark of a wait that ends in another attempt."""

@@ -395,7 +395,9 @@ def _asked_for(node: Node) -> set[int]:
     """Ids of the nodes whose values its texts ask for."""
     row = OPERATIONS.get(node.op)
     found: set[int] = set()
-    for name, value in node.attributes.items() if row is not None else ():
+    if row is None:
+        return found
+    for name, value in node.attributes.items():
         attribute = attribute_of(row, name) if isinstance(name, str) else None
         if attribute is not None and attribute.type in ("text", "filled"):
             found.update(template.parse_filled(value).node_ids)

@@ -31,6 +31,16 @@ ERRORS_MAX = 1_000
 class RunState(Closer):
     """All frames of one run, and the ready work of its workers."""
 
+    # What most runs never change; as class attributes they cost a run nothing.
+    executed = failures = skipped = cancelled = dropped = retried = 0
+    live_frames = 1
+    error: ApxmError | None = None  # what ended the run
+    over = False
+    watched = False  # somebody wants an event for every node
+    replay = True  # frames whose nodes are all fast may run in static form
+    forced = False  # nothing is shielded any more
+    _unwinding = False
+
     def __init__(
         self,
         binding: Binding,
@@ -43,17 +53,9 @@ class RunState(Closer):
         self.root = Frame(binding, args)
         self.workers = [Worker(0)]
         self.keep_going, self.max_frames, self.max_depth = keep_going, max_frames, max_depth
-        self.executed = self.failures = self.skipped = self.cancelled = self.dropped = self.retried = 0
-        self.live_frames = 1
-        self.error: ApxmError | None = None  # what ended the run
         self.errors: list[ApxmError] = []  # every failure, the handled ones too, up to ERRORS_MAX
         self.unhandled: list[ApxmError] = []  # those that nothing took, when the policy is to go on
-        self.over = False
-        self.watched = False  # somebody wants an event for every node
-        self.replay = True  # frames whose nodes are all fast may run in static form
-        self.forced = False  # nothing is shielded any more
         self._finished: list[tuple[Worker, Frame]] = []
-        self._unwinding = False
         self._still_labels: dict[Binding, int] = {}  # of bindings in whose frames nothing was dead, chosen or opened
 
     @cached_property

@@ -19,7 +19,7 @@ from apxm.budget import Ledger
 from apxm.capability.grants import Grants
 from apxm.config import RunOptions, SchedulerConfig
 from apxm.engine.binding import Binder
-from apxm.engine.local import Crew, LocalRun
+from apxm.engine.fire import Crew, Firer
 from apxm.engine.parameters import arguments_of
 from apxm.errors import ApxmError, CapabilityError, RunCancelled
 from apxm.scheduler.binding import ASYNC
@@ -32,10 +32,8 @@ if TYPE_CHECKING:
 
     from apxm.dag import ExecutionDag
     from apxm.observability.events import Event
-    from apxm.outcome import Spawn
     from apxm.runtime import Runtime
     from apxm.scheduler.binding import Binding
-    from apxm.scheduler.dataflow import Frame
     from apxm.scheduler.splicing import Activation
 
 Choose: TypeAlias = Callable[[int], int]  # how many ways there are -> which one is taken
@@ -63,7 +61,7 @@ class _Capabilities:
         return []
 
 
-class Simulation(LocalRun):
+class Simulation(Firer):
     """One run, stepped by hand."""
 
     def __init__(self, binding: Binding, args: list[Any], runtime: Runtime, options: RunOptions, workers: int) -> None:
@@ -103,11 +101,8 @@ class Simulation(LocalRun):
     def unpark(self, activation: Activation) -> None:
         self.due.pop(activation, None)
 
-    def _share_work(self, worker: Any) -> None:
+    def share_work(self, worker: Any) -> None:
         """Nobody has to be woken: every worker looks for work at every step."""
-
-    def _spawn(self, worker: Any, frame: Frame, slot: int, spawn: Spawn) -> None:
-        super(LocalRun, self)._spawn(worker, frame, slot, spawn)
 
     # ---- steps -------------------------------------------------------------------------------------------------------
     def moves(self) -> list[tuple[Callable[..., None], tuple[Any, ...]]]:
@@ -173,7 +168,7 @@ class Simulation(LocalRun):
 
     def simulate(self, choose: Choose) -> None:
         """Step until the run is over."""
-        self._begin(self.workers[0])
+        self._begin()
         while not self.over:
             if self.steps == self.cancel_at:
                 self.abort(self.workers[0], RunCancelled("cancelled by the simulator"))
@@ -183,13 +178,25 @@ class Simulation(LocalRun):
                 break
             moves = self.moves()
             if not moves:
-                self._stuck(self.workers[0])
+                self._stuck()
                 continue
             move, args = moves[choose(len(moves)) if len(moves) > 1 else 0]
             move(*args)
             if self.checked and not self.over:
                 check(self)
         self.release()
+
+    def _begin(self) -> None:
+        worker, root = self.workers[0], self.root
+        if not (root.binding.static and self.replay):
+            self.start(worker, root)
+        elif self.run_static(worker, root):
+            self._frame_over(worker, root)
+
+    def _stuck(self) -> None:
+        """Nothing can happen any more: the run says so, or it is a bug of ours."""
+        assert self.root.closing is None, f"a run that closes has nothing left to wait for: {self.stuck()}"
+        self.abort(self.workers[0], self.stuck())
 
     def left_behind(self) -> list[str]:
         """What must not be there after a run: suspended handlers, waits, live frames, work of live frames."""

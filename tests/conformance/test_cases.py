@@ -75,10 +75,10 @@ def run(case: dict[str, Any], mode: Mode, tmp_path: Path) -> Found:
         runtime.static_tier = mode.static
         for name, record in world.records().items():
             runtime.capability_system().register(name, record)
-        dag = Artifact.from_bytes(compile(from_json(case["program"]), level=mode.level).to_bytes()).into_dag()
         error, result = None, None
         wanted = RunOptions(trace=mode.traced, grants=case.get("grants", ()), **options)
         try:
+            dag = Artifact.from_bytes(compile(from_json(case["program"]), level=mode.level).to_bytes()).into_dag()
             result = runtime.execute(dag, case.get("parameters"), run=wanted)
         except ApxmError as raised:
             error, result = raised, raised.result

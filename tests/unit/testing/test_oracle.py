@@ -51,7 +51,7 @@ async def slowly(x: Any) -> Any:
     return [x]
 
 
-OWN = {"boom": boom, "pair": pair, "slowly": slowly}
+OWN: dict[str, Any] = {"boom": boom, "pair": pair, "slowly": slowly}
 
 # What is left open is empty. name: (program, parameters, value)
 VALUES: dict[str, tuple[Any, dict[str, Any], Any]] = {
@@ -688,7 +688,7 @@ def test_what_is_downstream_of_a_failure_that_ends_the_run_is_neither_fired_nor_
 
 
 def test_a_finally_is_never_closed_from_outside() -> None:
-    tried = ("TRY_CATCH", {}, {"try": sketch({1: const(1)}), "finally": sketch({1: const(1)})})
+    tried: Any = ("TRY_CATCH", {}, {"try": sketch({1: const(1)}), "finally": sketch({1: const(1)})})
     found = run(sketch({1: err(), 2: tried}))
     assert found.is_closed(((2, "try"),))
     assert not found.is_closed(((2, "finally"),))

@@ -1,0 +1,153 @@
+"""Every graph in the spellings of the public reference: loaded, checked, compiled, bound, and run where its operations run."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from apxm import Artifact, RunOptions, Runtime, compile
+from apxm.errors import BindError
+from apxm.executor.dispatch import binders
+from apxm.graph.contract import from_json
+from apxm.graph.model import Program
+from apxm.graph.validate import validate
+from apxm.llm.scripted import ScriptedModel
+from apxm.observability.events import Printed
+
+if TYPE_CHECKING:
+    from apxm.graph.model import Graph
+    from apxm.llm.base import Prompt
+
+REFERENCE = {path.stem: path for path in sorted((Path(__file__).parents[2] / "artifacts" / "reference").glob("*.json"))}
+COMPILED_AWAY = {"LOOP_START", "LOOP_END"}
+
+
+def said(node: str, text: str) -> str:
+    return f"<{node}: {text}>"
+
+
+def answer(prompt: Prompt) -> str:
+    """Says who was asked and what: an answer shows where its prompt came from."""
+    return said(str(prompt.metadata["node"]), str(prompt.messages[-1].content))
+
+
+@dataclass
+class Expected:
+    """What one graph is given, and what must come out."""
+
+    outputs: dict[str, Any]
+    parameters: dict[str, Any] = field(default_factory=dict)
+    answers: dict[str, str] = field(default_factory=dict)  # by node; the others say what they were asked
+    printed: list[str] = field(default_factory=list)
+    fetched: str | None = "the data"
+
+
+FOUND = [{"title": "tide tables", "url": "https://example.org/3"}]
+CLIMATES = [
+    said("north", "Describe the climate of the north coast."),
+    said("middle", "Describe the climate of the plains."),
+    said("south", "Describe the climate of the mountains."),
+]
+TIDE = "It is the case that the tide is high."
+POLISHED = said("polish", "Say it shorter: " + said("polish", "Say it shorter: " + said("polish", f"Say it shorter: {TIDE}")))
+
+EXPECTED: dict[str, list[Expected]] = {
+    "example_01_hello": [Expected({"greet": said("greet", "Greet a new colleague by name: Ada")}, {"colleague": "Ada"})],
+    "example_02_tool_use": [Expected({"sum_up": said("sum_up", f"Sum up these results: {json.dumps(FOUND)}")})],
+    "spellings_errors": [
+        Expected({"result": ["the data"]}),
+        Expected({"result": ["could not fetch: no network"]}, fetched=None),
+    ],
+    "spellings_loop": [Expected({"done": POLISHED})],
+    "spellings_routing": [Expected({"show": "we pay back"}, printed=["Reply: we pay back"])],
+    "template_ask": [
+        Expected({"answer": said("answer", "Answer in two sentences: why do tides come twice a day?")}),
+    ],
+    "template_conditional": [
+        Expected(
+            {"reply": said("thank", "Write a short thank-you note.\n\nContext 1: true")},
+            {"review": "Good."},
+            {"mood": "true"},
+        ),
+        Expected({"reply": said("apologise", "Write a short apology.\n\nContext 1: no")}, {"review": "Bad."}, {"mood": "no"}),
+    ],
+    "template_fan_out": [
+        Expected(
+            {
+                "all": [
+                    said("gains", "List what is gained by remote work."),
+                    said("losses", "List what is lost by remote work."),
+                    said("costs", "List what remote work costs."),
+                ]
+            }
+        )
+    ],
+    "template_map_reduce": [Expected({"compare": said("compare", f"Compare the three regions: {json.dumps(CLIMATES)}")})],
+}
+
+
+def load(name: str) -> Graph | Program:
+    authored = from_json(REFERENCE[name].read_text(encoding="utf-8"))
+    assert validate(authored) == []
+    return authored
+
+
+def without_handler(authored: Graph | Program) -> set[str]:
+    flows = [flow for agent in authored.agents for flow in agent.flows] if isinstance(authored, Program) else [authored]
+    return {node.op for flow in flows for node in flow.nodes} - binders().keys() - COMPILED_AWAY
+
+
+def runtime_for(expected: Expected) -> Runtime:
+    model = ScriptedModel(rules=[*expected.answers.items(), (".", answer)])
+    runtime = Runtime(model=model)
+
+    @runtime.capability(effect="read")
+    def search(query: str, limit: int, fields: list[str]) -> list[dict[str, str]]:
+        known = {"title": query, "url": f"https://example.org/{limit}", "text": "..."}
+        return [{name: known[name] for name in fields}]
+
+    @runtime.capability(effect="read")
+    def fetch(url: str) -> str:
+        if expected.fetched is None:
+            raise ConnectionError("no network")
+        return expected.fetched
+
+    return runtime
+
+
+CASES = [
+    pytest.param(name, number, id=f"{name}-{number}") for name, several in EXPECTED.items() for number in range(len(several))
+]
+
+
+@pytest.mark.parametrize("level", [0, 1])
+@pytest.mark.parametrize(("name", "number"), CASES)
+def test_a_reference_graph_means_what_it_says(name: str, number: int, level: int) -> None:
+    expected = EXPECTED[name][number]
+    dag = Artifact.from_bytes(compile(load(name), level=level).to_bytes()).into_dag()
+    with runtime_for(expected) as runtime:
+        result = runtime.execute(dag, expected.parameters, run=RunOptions(trace=True))
+    assert result.outputs == expected.outputs
+    assert [event.text for event in result.events() if isinstance(event, Printed)] == expected.printed
+
+
+@pytest.mark.parametrize("level", [0, 1])
+@pytest.mark.parametrize("name", sorted(REFERENCE.keys() - EXPECTED.keys()))
+def test_a_reference_graph_that_cannot_run_yet_is_refused_with_the_operation_that_has_no_handler(name: str, level: int) -> None:
+    authored = load(name)
+    missing = without_handler(authored)
+    assert missing, f"{name} can run now: say in EXPECTED what comes out"
+    dag = Artifact.from_bytes(compile(authored, level=level).to_bytes()).into_dag()
+    parameters = {parameter.name: "x" for parameter in dag.parameters}
+    with runtime_for(Expected({})) as runtime, pytest.raises(BindError) as refused:
+        runtime.execute(dag, parameters)
+    assert any(f": {op} is valid, but has no handler in this version" in refused.value.message for op in missing)
+
+
+def test_every_graph_that_is_expected_to_run_is_there() -> None:
+    assert EXPECTED.keys() <= REFERENCE.keys()
+    assert len(REFERENCE) >= 15
