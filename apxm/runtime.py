@@ -11,10 +11,10 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from apxm.aam.flows import FlowRegistry
-from apxm.artifact.collector import collector_paused
 from apxm.budget import Ledger
 from apxm.capability.grants import Grants
 from apxm.capability.system import CapabilitySystem
+from apxm.collector import collector_paused
 from apxm.config import RunOptions, RuntimeConfig
 from apxm.dag import ExecutionDag
 from apxm.engine.binding import Binder

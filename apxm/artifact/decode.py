@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from apxm.artifact.check import check_dag
-from apxm.artifact.collector import collector_paused
 from apxm.artifact.columns import INT64, UINT, check_growing, fields, unpack, unpack_texts
 from apxm.artifact.encode import AGENT_FIELDS, CAPABILITY_FIELDS, DAG_FIELDS, FLOW_FIELDS, PAYLOAD_FIELDS
 from apxm.artifact.format import EDGES_MAX, NESTING_MAX, NODES_MAX, Artifact, CapabilityFacts, FlowKey
 from apxm.artifact.manifest import capabilities_of
 from apxm.artifact.scan import scan
+from apxm.collector import collector_paused
 from apxm.dag import ExecutionDag
 from apxm.errors import ArtifactError
 from apxm.graph.model import PARAMETER_TYPES, Parameter

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from apxm.artifact.collector import collector_paused
 from apxm.artifact.format import Artifact, CapabilityFacts, FlowKey
 from apxm.artifact.manifest import capabilities_of
+from apxm.collector import collector_paused
 from apxm.compiler.emit import emit
 from apxm.compiler.lower import lower
 from apxm.compiler.passes import optimise

@@ -232,6 +232,8 @@ class Firer(Tiers):
             self.complete(worker, frame, slot, DEAD)
             return False
         if self.credit <= 0 and not self.renew(worker):
+            if frame.v[slot] is EMPTY:  # the run ends, but this node belongs to a `finally`
+                worker.push(frame.binding.lanes[slot], frame, slot)
             return False
         self.credit -= 1
         if self.watched:

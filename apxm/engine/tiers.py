@@ -102,6 +102,8 @@ class Tiers(RunState):
         while (start := len(v)) < size:
             if self.credit <= 0:
                 if not self.renew(worker):
+                    if frame.closing is None:  # the run ends, but this frame belongs to a `finally`
+                        worker.push(OPENING, frame, RESUME)
                     return False
                 if self.shared_loop and self.give_way():
                     worker.push(OPENING, frame, RESUME)

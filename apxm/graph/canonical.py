@@ -130,9 +130,11 @@ class _Rewriter:
         ]
 
     def _node(self, index: int, node: Node) -> Node:
-        at = f"{self.path}nodes[{index}]"
         row = OPERATIONS.get(node.op)
         attributes, regions = node.attributes, node.regions
+        if not attributes and not regions and node.op != "SWITCH":
+            return node
+        at = f"{self.path}nodes[{index}]"
         if row is not None:
             if attributes:
                 attributes = self._spelled(row, node, at)
@@ -165,7 +167,10 @@ class _Rewriter:
 
     def _spelled(self, row: Operation, node: Node, at: str) -> dict[str, Any]:
         stays = _AS_WRITTEN[row.name]
-        if all(key in stays and type(value) in stays[key] for key, value in node.attributes.items()):
+        for key, value in node.attributes.items():
+            if key not in stays or type(value) not in stays[key]:
+                break
+        else:
             return node.attributes
         spelled: dict[str, Any] = {}
         origin: dict[str, str] = {}

@@ -8,10 +8,11 @@ unknown one is an error. A region is a graph whose `name` may be left out. `from
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from difflib import get_close_matches
 from typing import Any, TypeAlias, TypeVar
 
+from apxm.collector import collector_paused
 from apxm.errors import GraphError, Problem
 from apxm.graph.model import AgentGraph, Dependency, Edge, Graph, Node, Parameter, Program
 
@@ -19,15 +20,17 @@ VERSION = "1.0"  # of the contract: the minor number grows when a key is added, 
 TEXT_BYTES_MAX = 256 * 1024 * 1024
 DEPTH_MAX = 32  # regions within regions
 
-_GRAPH_KEYS = ("name", "nodes", "edges", "parameters", "metadata")
-_NODE_KEYS = ("id", "name", "op", "attributes", "regions")
-_EDGE_KEYS = ("from", "to", "dependency", "port", "label")
-_PARAMETER_KEYS = ("name", "type_name")
-_PROGRAM_KEYS = ("agents", "name")
-_AGENT_KEYS = ("name", "flows", "metadata")
+# Keys in the order in which messages name them.
+_GRAPH_KEYS = dict.fromkeys(("name", "nodes", "edges", "parameters", "metadata"))
+_NODE_KEYS = dict.fromkeys(("id", "name", "op", "attributes", "regions"))
+_EDGE_KEYS = dict.fromkeys(("from", "to", "dependency", "port", "label"))
+_PARAMETER_KEYS = dict.fromkeys(("name", "type_name"))
+_PROGRAM_KEYS = dict.fromkeys(("agents", "name"))
+_AGENT_KEYS = dict.fromkeys(("name", "flows", "metadata"))
 # What older graphs say about an agent beside its flows; it is kept in the metadata.
 _AGENT_FACTS = ("memories", "beliefs", "goals", "capabilities", "tools", "discoverable", "context")
 
+_LABEL = {True: "true", False: "false"}
 _DEPENDENCIES = {dependency.value: dependency for dependency in Dependency}
 
 Json: TypeAlias = Mapping[str, Any]
@@ -46,6 +49,7 @@ def from_json(source: str | bytes | Json) -> Graph | Program:
     return authored
 
 
+@collector_paused()
 def read(source: str | bytes | Json) -> tuple[Graph | Program | None, list[Problem]]:
     """What can be read of a JSON text, in canonical form, and every mistake in its structure."""
     from apxm.graph.canonical import canonical, canonical_program
@@ -162,7 +166,7 @@ class _Reader:
 
     # maps
 
-    def keys(self, data: Json, known: tuple[str, ...], required: tuple[str, ...], path: str, node: int | None = None) -> None:
+    def keys(self, data: Json, known: Collection[str], required: tuple[str, ...], path: str, node: int | None = None) -> None:
         for key in data:
             if key not in known:
                 near = get_close_matches(str(key), known, n=1)
@@ -181,6 +185,8 @@ class _Reader:
     def take(self, data: Json, key: str, kind: type[T], default: T, path: str, node: int | None = None) -> T:
         """data[key] if it is of that type, else the default; a boolean is no int."""
         value = data.get(key, default)
+        if type(value) is kind:
+            return value
         if isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
             return value
         self.problem(
@@ -190,9 +196,10 @@ class _Reader:
 
     def items(self, data: Json, key: str, read: Callable[[Json, str], T], path: str) -> list[T]:
         found = []
+        place = _join(path, key)
         for index, item in enumerate(self.take(data, key, list, [], path)):
-            at = f"{_join(path, key)}[{index}]"
-            if isinstance(item, Mapping):
+            at = f"{place}[{index}]"
+            if isinstance(item, (dict, Mapping)):  # the first is quick to tell
                 found.append(read(item, at))
             else:
                 self.problem("graph.shape", f"{_kind(item)} where a map was expected", at, expected="a map")
@@ -226,7 +233,12 @@ class _Reader:
     def node(self, data: Json, path: str, depth: int) -> Node:
         id = self.take(data, "id", int, -1, path)
         self.keys(data, _NODE_KEYS, ("id", "name", "op"), path, id)
-        regions = {}
+        name, op = self.take(data, "name", str, "", path, id), self.take(data, "op", str, "", path, id)
+        attributes = self.take(data, "attributes", dict, {}, path, id) if "attributes" in data else {}
+        return Node(id, name, op, attributes, self.regions(data, path, id, depth) if "regions" in data else {})
+
+    def regions(self, data: Json, path: str, id: int, depth: int) -> dict[str, Graph]:
+        found = {}
         for name, region in self.take(data, "regions", dict, {}, path, id).items():
             at = f"{path}.regions.{name}"
             if not isinstance(region, Mapping):
@@ -234,26 +246,25 @@ class _Reader:
             elif depth >= DEPTH_MAX:
                 self.problem("graph.depth", f"more than {DEPTH_MAX} regions within each other", at, node=id)
             else:
-                regions[name] = self.graph(region, at, name, depth + 1)
-        attributes = self.take(data, "attributes", dict, {}, path, id)
-        return Node(id, self.take(data, "name", str, "", path, id), self.take(data, "op", str, "", path, id), attributes, regions)
+                found[name] = self.graph(region, at, name, depth + 1)
+        return found
 
     def edge(self, data: Json, path: str) -> Edge:
         self.keys(data, _EDGE_KEYS, ("from", "to"), path)
         source = data.get("from", -1)
-        if isinstance(source, bool) or not isinstance(source, (int, str)):
+        if type(source) is not int and not isinstance(source, str):
             self.problem("graph.shape", f"`from` is {_kind(source)}", f"{path}.from", expected="a node id or a parameter name")
             source = -1
         target = self.take(data, "to", int, -1, path)
+        dependency = self.dependency(data["dependency"], path) if "dependency" in data else Dependency.DATA
         port, label = data.get("port"), data.get("label")
-        if isinstance(port, int) and not isinstance(port, bool):
-            port = str(port)  # a position
-        if isinstance(label, bool):
-            label = "true" if label else "false"
-        return Edge(source, target, self.dependency(data, path), self.text(port, "port", path), self.text(label, "label", path))
+        if port is not None and type(port) is not str:
+            port = str(port) if type(port) is int else self.text(port, "port", path)  # a number is a position
+        if label is not None and type(label) is not str:
+            label = _LABEL[label] if isinstance(label, bool) else self.text(label, "label", path)
+        return Edge(source, target, dependency, port, label)
 
-    def dependency(self, data: Json, path: str) -> Dependency:
-        value = data.get("dependency", "Data")
+    def dependency(self, value: Any, path: str) -> Dependency:
         known = _DEPENDENCIES.get(value) if isinstance(value, str) else None
         if known is not None:
             return known
@@ -268,7 +279,7 @@ class _Reader:
         return Dependency.DATA
 
     def text(self, value: Any, key: str, path: str) -> str | None:
-        if value is None or isinstance(value, str):
+        if isinstance(value, str):
             return value
         self.problem("graph.shape", f"`{key}` is {_kind(value)}", f"{path}.{key}", expected="a text")
         return None

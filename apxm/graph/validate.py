@@ -5,8 +5,9 @@ The rules stand in `apxm.graph.rules`; the structure of JSON is the business of 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeGuard, TypeVar
 
+from apxm.collector import collector_paused
 from apxm.errors import GraphError, Problem
 from apxm.graph.canonical import canonical, canonical_program
 from apxm.graph.contract import DEPTH_MAX, read
@@ -32,6 +33,7 @@ _PROBLEMS_SHOWN = 50  # in the message of an error; `problems` has all
 Authored = TypeVar("Authored", Graph, Program)
 
 
+@collector_paused()
 def validate(authored: Graph | Program) -> list[Problem]:
     """Every rule that the graph or program breaks; [] when it is valid. The order is that of its parts."""
     problems: list[Problem] = []
@@ -39,6 +41,7 @@ def validate(authored: Graph | Program) -> list[Problem]:
     return problems
 
 
+@collector_paused()
 def validate_json(source: str | bytes | Mapping[str, Any]) -> list[Problem]:
     """Every mistake in the structure of a JSON graph, and every rule broken by what can be read of it."""
     authored, problems = read(source)
@@ -50,6 +53,7 @@ def validate_json(source: str | bytes | Mapping[str, Any]) -> list[Problem]:
     return problems + [problem for problem in found if not any(_within(problem.path, path) for path in wrong)]
 
 
+@collector_paused()
 def require_valid(authored: Authored) -> Authored:
     """The graph or program in canonical form, ready to be compiled. GraphError with every broken rule if it is not valid."""
     problems: list[Problem] = []
@@ -119,10 +123,14 @@ def _check_program(program: Program, problems: list[Problem]) -> None:
             flows.add(flow.name)
 
 
+def _is_name(name: object) -> TypeGuard[str]:
+    return isinstance(name, str) and 0 < len(name) <= _NAME_MAX and name.isprintable() and not name.isspace()
+
+
 def _check_name(
     name: object, what: str, path: str, seen: set[str] | None, problems: list[Problem], node: int | None = None
 ) -> None:
-    if not isinstance(name, str) or not name.strip() or len(name) > _NAME_MAX or not name.isprintable():
+    if not _is_name(name):
         expected = f"a text of at most {_NAME_MAX} printable characters, not blank"
         problems.append(
             Problem("graph.name", f"`{str(name)[:40]}` is no name of {what}", node=node, path=path, expected=expected)
@@ -175,7 +183,8 @@ def _check_ids(view: View) -> None:
             first = view.graph.nodes[view.place[node.id]].name
             message = f"id {node.id} of `{node.name}` is that of `{first}`"
             view.problem("graph.node_id", message, f"nodes[{i}].id", node=node.id, expected="an id of its own")
-        _check_name(node.name, "a node", f"{view.path}nodes[{i}].name", None, view.problems, node.id)
+        if not _is_name(node.name):
+            _check_name(node.name, "a node", f"{view.path}nodes[{i}].name", None, view.problems, node.id)
 
 
 def _check_node(view: View, node: Node) -> None:

@@ -278,7 +278,7 @@ class Closer:
     def _fail_flow(self, worker: Worker, frame: Frame, error: ApxmError) -> None:
         """Something that a RETURN waited for failed: the flow fails once it is closed."""
         flow = _flow_of(frame)
-        if flow.closing is None or not flow.closing.soft:
+        if flow.closing is None or not flow.closing.soft or flow.returned is None:  # None: it failed already
             return
         flow.returned = None
         flow.closing = Closing(True, partial(self._flow_failed, flow, error))

@@ -189,7 +189,7 @@ class RunState(Closer):
                     outcome = Fail(self.as_error(frame, slot, error))
                 if type(outcome) is Spawn:
                     activation.arm(outcome)
-                    if self.give_way():
+                    if not outcome.shielded and self.give_way():  # a `finally` opens before anybody can cancel it
                         worker.push(OPENING, frame, slot)
                         return
                     continue

@@ -40,6 +40,10 @@ Choose: TypeAlias = Callable[[int], int]  # how many ways there are -> which one
 STEPS_MAX = 200_000  # far beyond any program of the generator; a run that needs more does not end
 
 
+def _first(ways: int) -> int:
+    return 0
+
+
 class _Calls:
     """Capabilities called on the spot: no threads, no processes, no timeouts."""
 
@@ -80,6 +84,7 @@ class Simulation(Firer):
             clock=lambda: self.now,
         )
         self.steps = 0
+        self._choose: Choose = _first
         self.checked = True  # look at the invariants after every step
         self.cancel_at: int | None = None  # cancel the run before this step
         self.open: dict[int, Coroutine[Any, Any, None]] = {}  # what a suspended worker waits with
@@ -89,6 +94,10 @@ class Simulation(Firer):
         while len(self._crews) < workers:
             self.workers.append(type(self.workers[0])(len(self.workers)))
             self._crews.append(Crew(self.workers[-1]))
+
+    def give_way(self) -> bool:
+        """Now and then a loop of frames, or a static frame, lets others run before it goes on."""
+        return self.shared_loop and self._choose(4) == 3
 
     # ---- what asks a loop in the engine ------------------------------------------------------------------------------
     def interrupt(self, activation: Activation) -> None:
@@ -168,6 +177,7 @@ class Simulation(Firer):
 
     def simulate(self, choose: Choose) -> None:
         """Step until the run is over."""
+        self._choose = choose
         self._begin()
         while not self.over:
             if self.steps == self.cancel_at:
@@ -239,14 +249,19 @@ class Simulator:
         watched: bool = True,
         checked: bool = True,
         cancel_at: int | None = None,
+        gives_way: bool = True,
         kind: type[Simulation] = Simulation,
     ) -> Simulated:
-        """One run; `choose` is a function, or a seed. `watched` follows every node, which takes the slower ways of the engine."""
+        """One run; `choose` is a function, or a seed.
+
+        `watched` follows every node, which takes the slower ways of the engine; `gives_way` lets what opens frame after
+        frame step back at any of them, as the engine does by the clock.
+        """
         if isinstance(choose, int):
             choose = random.Random(choose).randrange
         args = arguments_of(self.dag, self.parameters, {})
         run = kind(self.binding, args, self.runtime, self.options, workers)
-        run.cancel_at, run.checked = cancel_at, checked
+        run.cancel_at, run.checked, run.shared_loop = cancel_at, checked, gives_way
         trace: list[Event] = []
         if watched:
             run.watch(trace.append)
@@ -256,7 +271,7 @@ class Simulator:
         return Simulated(seen, run)
 
     def every_run(self, *, limit: int, **how: Any) -> Iterator[Simulated]:
-        """Every schedule there is, at most `limit` of them: each choice is tried both ways, depth first."""
+        """Every schedule there is, at most `limit` of them, depth first; without `gives_way`, unless `how` asks for it."""
         prefix: list[int] = []
         for _ in range(limit):
             taken: list[tuple[int, int]] = []  # choice, ways
@@ -266,7 +281,7 @@ class Simulator:
                 taken.append((choice, ways))
                 return choice
 
-            yield self.run(choose, **how)
+            yield self.run(choose, **{"gives_way": False, **how})
             while taken and taken[-1][0] + 1 == taken[-1][1]:
                 taken.pop()
             if not taken:

@@ -266,6 +266,29 @@ def test_cleanup_runs_on_cancellation(virtual):
     assert done == [1]
 
 
+@pytest.mark.parametrize("effect", ["pure", "idempotent"])
+def test_a_finally_that_runs_when_time_is_up_goes_on_to_its_end(virtual, clock, effect):
+    ticks = []
+
+    def tick(value):
+        ticks.append(value)
+        clock.advance(1)
+        return value
+
+    virtual.capability_system().register("tick", CapabilityRecord("Tick.", tick, effect=effect, run="inline"))
+    graph = Graph("tidy")
+    attempt = graph.try_()
+    with attempt.try_ as region:
+        region.graph.const_str("tried")
+    with attempt.finally_ as region:
+        last = region.graph.const_str(1)
+        for _ in range(300):  # longer than a lease
+            last = region.graph.inv("tick", last)
+    with pytest.raises(DeadlineError):
+        virtual.execute(graph, run=RunOptions(deadline_s=1.5))
+    assert len(ticks) == 300
+
+
 # ---- failure ---------------------------------------------------------------------------------------------------------
 def test_a_transient_failure_is_tried_again_within_the_budget_of_the_run(virtual):
     calls = []

@@ -97,7 +97,7 @@ def test_a_cancellation_at_any_call_ends_the_run_and_leaves_nothing(runtime, wir
         run_to_its_end(runtime, wire, artifact, program, 0)
         for n in chance.sample(range(1, wire.count + 1), min(3, wire.count)):
             handle, error = run_to_its_end(runtime, wire, artifact, program, n)
-            note = f"--seed {seed}: program {program.seed}, cancelled at call {n}"
+            note = f"--seed {seed}: program {program.seed}, cancelled at call {n}, ended with {error!r}"
             state = handle._run
             assert error is None or isinstance(error, ApxmError), note
             cancelled += isinstance(error, RunCancelled)

@@ -89,10 +89,14 @@ def test_schedules_of_the_faster_tiers_give_the_same_values(bench: Bench) -> Non
 def test_a_run_that_is_cancelled_at_any_step_ends_and_leaves_nothing_behind(bench: Bench) -> None:
     for program in some_programs(500, 150):
         one = simulator(bench, program)
-        steps = one.run(program.seed).run.steps
+        whole = one.run(program.seed)
+        cleanups = {path for path in whole.seen.opened if path[-1][1] == "finally"}
+        steps = whole.run.steps
         for step in range(0, steps + 1, max(1, steps // 5)):
             done = one.run(program.seed, cancel_at=step)
             assert done.run.left_behind() == [], f"program {program.seed}, cancelled at step {step}"
+            began = {path for path in cleanups if (*path[:-1], (path[-1][0], "try")) in done.seen.opened}
+            assert began <= done.seen.opened, f"program {program.seed}, cancelled at step {step}: a finally did not run"
             assert done.run.error is None or isinstance(done.run.error, ApxmError)
             if step == 0:
                 assert isinstance(done.run.error, RunCancelled)
@@ -151,6 +155,20 @@ def test_all_schedules_of_small_programs_do_what_the_oracle_says(bench: Bench, n
 def test_an_any_may_take_either_input_and_some_schedule_takes_each(bench: Bench) -> None:
     one = simulator(bench, Program(0, SMALL["two that feed an any"], {}, "fail_fast"))
     assert {done.seen.value for done in one.every_run(limit=2_500, workers=2)} == {6, 7}
+
+
+def test_a_finally_runs_though_the_run_fails_just_before_it_opens(bench: Bench) -> None:
+    tried = ("TRY_CATCH", {}, {"try": sketch({1: const(1)}), "finally": sketch({7: const(2)})})
+    program = Program(0, sketch({1: inv("fail_later", **ONE), 2: tried}), {}, "fail_fast")
+    for done in simulator(bench, program).every_run(limit=500, workers=2, gives_way=True):
+        compare(bench.expected(program, done.seen.choices), done.seen)
+
+
+def test_of_several_effects_that_fail_after_a_return_the_first_is_the_error(bench: Bench) -> None:
+    graph = sketch({1: const(1), 2: "RETURN", 3: inv("act_or_fail", arg_x=9), 4: inv("act_or_fail", arg_x=12)}, "1->2")
+    program = Program(0, graph, {}, "fail_fast")
+    for done in simulator(bench, program).every_run(limit=2_500, workers=3):
+        compare(bench.expected(program, done.seen.choices), done.seen)
 
 
 # ---- planted bugs: each must be caught, or the tests above prove nothing ---------------------------------------------------

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from apxm.errors import ValueRefused
 from apxm.graph import condition
-from apxm.graph.ops import Attribute, Operation, attribute_of, spellings
+from apxm.graph.ops import OPERATIONS, Attribute, Operation, attribute_of, spellings
 from apxm.graph.region import is_position
 from apxm.graph.rules.view import View, nearest
 from apxm.values import check
@@ -39,37 +39,38 @@ def check_attributes(view: View, node: Node, row: Operation) -> None:
     """Every attribute is known and fits; what must be there is there."""
     for name, value in node.attributes.items():
         attribute = attribute_of(row, name) if isinstance(name, str) else None
-        at = view.at_node(node, f".attributes.{name}")
         if attribute is None:
-            known = spellings(row)
-            view.problem(
-                "graph.unknown_attribute",
-                f"{row.name} has no attribute `{name}`",
-                at,
-                node=node.id,
-                expected=f"one of {', '.join(known)}"
-                if len(known) <= 16
-                else f"one of those that `apxm ops show {row.name}` lists",
-                nearest=nearest(name, known),
-            )
-        elif attribute.type == "node":
-            pass  # a reference that canonicalising could not follow; it has said so
-        else:
-            _check_value(view, node, attribute, name, value, at)
+            _report_unknown(view, node, row, name)
+        elif attribute.type != "node" and not _is_plain_text(attribute, value):
+            # A reference to a node that is still here is one that canonicalising could not follow; it has said so.
+            _check_value(view, node, attribute, name, value, view.at_node(node, f".attributes.{name}"))
     _check_needs(view, node, row)
-    _check_texts(view, node)
+    if node.id in view.texts:
+        _check_texts(view, node)
+
+
+def _is_plain_text(attribute: Attribute, value: Any) -> bool:
+    """Whether a value is what nearly every attribute is: a text where one belongs."""
+    if type(value) is not str or attribute.type not in ("text", "str", "name") or attribute.choices:
+        return False
+    return len(value) < 100_000 and not value.isspace() and value != ""
+
+
+def _report_unknown(view: View, node: Node, row: Operation, name: object) -> None:
+    known = spellings(row)
+    few = f"one of {', '.join(known)}"
+    view.problem(
+        "graph.unknown_attribute",
+        f"{row.name} has no attribute `{name}`",
+        view.at_node(node, f".attributes.{name}"),
+        node=node.id,
+        expected=few if len(known) <= 16 else f"one of those that `apxm ops show {row.name}` lists",
+        nearest=nearest(name, known),
+    )
 
 
 def _check_value(view: View, node: Node, attribute: Attribute, name: str, value: Any, at: str) -> None:
     kind = attribute.type
-    if (
-        type(value) is str
-        and len(value) < 100_000
-        and kind in ("text", "str", "name")
-        and not attribute.choices
-        and value.strip()
-    ):
-        return  # what nearly every attribute is
     if not _fits(kind, value):
         view.problem("graph.attribute_type", f"`{name}` is {_shown(value)}", at, node=node.id, expected=_EXPECTED[kind])
         return
@@ -129,9 +130,12 @@ def _check_condition(view: View, node: Node, name: str, text: str, at: str) -> N
         view.problem("graph.condition", f"`{name}`: {error.message}", at, node=node.id, expected=error.hint)
 
 
+_REQUIRED = {name: [attribute for attribute in row.attributes if attribute.required] for name, row in OPERATIONS.items()}
+
+
 def _check_needs(view: View, node: Node, row: Operation) -> None:
-    for attribute in row.attributes:
-        if attribute.required and attribute.name not in node.attributes:
+    for attribute in _REQUIRED[row.name]:
+        if attribute.name not in node.attributes:
             view.problem(
                 "graph.missing_attribute",
                 f"{row.name} needs the attribute `{attribute.name}`",
@@ -166,12 +170,9 @@ def _need(item: str) -> str:
 
 
 def _check_texts(view: View, node: Node) -> None:
-    texts = view.texts.get(node.id)
-    if not texts:
-        return
     ports = {port for port in view.ports(node) if port is not None and not is_position(port)}
     names = ports | view.parameters
-    for attribute, text in texts.items():
+    for attribute, text in view.texts[node.id].items():
         _check_placeholders(view, node, attribute, text, names)
 
 

@@ -70,6 +70,8 @@ def check_inputs(view: View, node: Node, row: Operation) -> None:
         view.problem(
             "graph.port", f"{row.name} `{node.name}` has only named inputs", view.at_node(node), node=node.id, expected=expected
         )
+    if ports.count(None) == len(ports):
+        return
     seen: set[str] = set()
     for i, edge in view.ins.get(node.id, ()):
         if edge.port is None or edge.dependency is not Dependency.DATA:
@@ -102,7 +104,8 @@ def _arity(view: View, node: Node, message: str, expected: str) -> None:
 
 def check_labels(view: View, node: Node, row: Operation) -> None:
     """Every label on an out-edge is one that the node can choose."""
-    labelled = [(i, edge.label) for i, edge in view.outs.get(node.id, ()) if edge.label is not None]
+    outs = view.outs.get(node.id)
+    labelled = [(i, edge.label) for i, edge in outs if edge.label is not None] if outs else []
     if not labelled:
         return
     choices = label_choices(node, row)

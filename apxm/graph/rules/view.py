@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, TypeAlias
@@ -50,14 +51,18 @@ class View:
         for index, node in enumerate(graph.nodes):
             self.place.setdefault(node.id, index)
         self.parameters = {parameter.name for parameter in graph.parameters}
-        self.ins: dict[int, list[Placed]] = {}
-        self.outs: dict[int, list[Placed]] = {}
-        for i, edge in enumerate(graph.edges):
+        self.ins: dict[int, list[Placed]] = defaultdict(list)
+        self.outs: dict[int, list[Placed]] = defaultdict(list)
+        self.fed: dict[int, list[Edge]] = defaultdict(list)  # Data in-edges
+        for placed in enumerate(graph.edges):
+            edge = placed[1]
             if edge.target not in self.place or (edge.source not in self.place and edge.source not in self.parameters):
                 continue
-            self.ins.setdefault(edge.target, []).append((i, edge))
+            self.ins[edge.target].append(placed)
+            if edge.dependency is Dependency.DATA:
+                self.fed[edge.target].append(edge)
             if isinstance(edge.source, int):
-                self.outs.setdefault(edge.source, []).append((i, edge))
+                self.outs[edge.source].append(placed)
         self.texts: dict[int, dict[str, Template]] = {}
         self.implied: dict[int, list[int]] = {}
         for node in graph.nodes:
@@ -74,12 +79,17 @@ class View:
             return
         texts = {}
         for name, value in node.attributes.items():
+            if "{" not in value if isinstance(value, str) else not isinstance(value, (dict, list)):
+                continue  # what nearly every attribute is: nothing to fill in
             attribute = attribute_of(row, name) if isinstance(name, str) else None
             if attribute is not None and attribute.type == "filled":
-                texts[name] = template.parse_filled(value)
+                text = template.parse_filled(value)
             elif attribute is not None and attribute.type == "text" and isinstance(value, str):
-                texts[name] = template.parse(value)
-        texts = {name: text for name, text in texts.items() if text.placeholders}
+                text = template.parse(value)
+            else:
+                continue
+            if text.placeholders:
+                texts[name] = text
         if not texts:
             return
         self.texts[node.id] = texts
@@ -93,19 +103,22 @@ class View:
 
     def data(self, id: int) -> list[Edge]:
         """Data in-edges in the order of the edges."""
-        return [edge for _, edge in self.ins.get(id, ()) if edge.dependency is Dependency.DATA]
+        return self.fed.get(id, [])
 
     def is_root(self, id: int) -> bool:
         """Whether no Data comes in: such a node may be given the parameters of the graph."""
-        return id not in self.implied and not any(e.dependency is Dependency.DATA for _, e in self.ins.get(id, ()))
+        return id not in self.implied and id not in self.fed
 
     def ports(self, node: Node) -> list[str | None]:
         """The ports of what comes in, with what a root is given."""
-        row = OPERATIONS[node.op]
-        if self.is_root(node.id):
-            gets_all = row.inputs_min > 0 or any(text.positions for text in self.texts.get(node.id, {}).values())
-            return [None] * len(self.graph.parameters) if gets_all else []
-        return [edge.port for edge in self.data(node.id)] + [f"node_{id}" for id in self.implied.get(node.id, ())]
+        ports = [edge.port for edge in self.fed.get(node.id, ())]
+        if node.id in self.implied:
+            ports += [f"node_{id}" for id in self.implied[node.id]]
+        elif not ports and self.graph.parameters:
+            texts = self.texts.get(node.id, {}).values()
+            if OPERATIONS[node.op].inputs_min > 0 or any(text.positions for text in texts):
+                return [None] * len(self.graph.parameters)
+        return ports
 
     def position_count(self, node: Node) -> int:
         """How many positional inputs the node has."""

@@ -81,7 +81,7 @@ def test_a_tested_value_that_is_not_the_first_input_gets_its_port():
 
 
 def test_branch_references_label_existing_edges_and_add_missing_ones():
-    nodes = [Node(i, f"n{i}", "CONST_STR", {"value": i}) for i in (1, 3, 4)]
+    nodes = [Node(1, "n1", "CONST_STR", {"value": 1}), Node(3, "n3", "CONST_STR", {"value": 3}), Node(4, "n4", "WAIT_ALL")]
     branch = Node(2, "b", "BRANCH_ON_VALUE", {"true_label": 3, "label_false": "n4"})
     graph = canonical(of(*nodes, branch, edges=[Edge(1, 2), Edge(2, 3, Dependency.CONTROL)]))
     assert graph.edges == [Edge(1, 2), Edge(2, 3, Dependency.CONTROL, label="true"), Edge(2, 4, label="false")]
@@ -94,7 +94,7 @@ def test_a_label_that_is_no_node_renames_the_edges_that_carry_it():
 
 
 def test_cases_of_a_switch_become_labels():
-    nodes = [Node(i, f"n{i}", "CONST_STR", {"value": i}) for i in (1, 3, 4, 5)]
+    nodes = [Node(1, "n1", "CONST_STR", {"value": 1}), *(Node(i, f"n{i}", "WAIT_ALL") for i in (3, 4, 5))]
     switch = Node(2, "s", "SWITCH", {"cases": [{"label": "a", "node_id": 3}, {"label": "b", "node_id": "n4"}], "default": 5})
     graph = canonical(of(*nodes, switch, edges=[Edge(1, 2), Edge(2, 3), Edge(2, 4)]))
     assert graph.edges[1:] == [Edge(2, 3, label="a"), Edge(2, 4, label="b"), Edge(2, 5, label="default")]

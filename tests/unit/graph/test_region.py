@@ -3,6 +3,9 @@ from apxm.graph.region import bind, is_position, own_input
 
 def test_the_discriminant_and_the_list_are_kept_by_their_operation():
     assert own_input("SWITCH", [None, "discriminant", None]) == 1
+    assert own_input("SWITCH", ["pass", "a", None]) == 2
+    assert own_input("SWITCH", ["pass", "a"]) is None
+    assert own_input("BRANCH_ON_VALUE", ["pass", "1"]) == 1
     assert own_input("SWITCH", ["a", None]) == 1
     assert own_input("MAP", ["q", "0"]) == 1
     assert own_input("LOOP", [None, "count"]) == 1
