@@ -56,7 +56,11 @@ class Calls:
         attempt = _Attempt(record)
         try:
             async with scope:
-                value = await self._start(attempt, args, kwargs)
+                if record.run == "inline":
+                    attempt.began = True
+                    value = await _inline(record, args, kwargs)
+                else:
+                    value = await self._start(attempt, args, kwargs)
         except ApxmError as error:
             error.called = error.called or attempt.began
             raise
@@ -83,9 +87,6 @@ class Calls:
 
     async def _start(self, attempt: _Attempt, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         record = attempt.record
-        if record.run == "inline":
-            attempt.began = True
-            return await _inline(record, args, kwargs)
         if record.run == "thread":
             fn = record.fn
 

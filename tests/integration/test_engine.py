@@ -191,13 +191,21 @@ def test_an_operation_that_ignores_cancellation_is_abandoned_and_named():
 
 
 def test_a_thread_that_cannot_be_stopped_is_abandoned_and_named(runtime):
-    go_on = threading.Event()
-    runtime.capability_system().register("block", CapabilityRecord("Block.", lambda: go_on.wait(30), effect="read"))
+    began, go_on = threading.Event(), threading.Event()
+
+    def block():
+        began.set()
+        go_on.wait(30)
+
+    runtime.capability_system().register("block", CapabilityRecord("Block.", block, effect="read"))
     graph = Graph("blocked")
     graph.inv("block", name="tool")
     try:
-        with pytest.raises(DeadlineError) as caught:
-            runtime.execute(graph, run=RunOptions(deadline_s=0.1))
+        handle = runtime.start(graph)
+        assert began.wait(10)
+        handle.cancel()
+        with pytest.raises(RunCancelled) as caught:
+            handle.result(10)
         assert caught.value.result.stats.abandoned == ("tool",)
     finally:
         go_on.set()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from apxm.capability.run import failure_of, with_retries
 from apxm.capability.system import granted
-from apxm.errors import ApxmError, BindError, CapabilityError
+from apxm.errors import ApxmError, BindError, CapabilityError, TransientError
 from apxm.executor.arguments import renderer, where
 from apxm.executor.bind import Bound, Kind
 from apxm.executor.call import Call
@@ -17,7 +17,7 @@ from apxm.graph.template import as_text, parse
 from apxm.observability.events import Called, NodeRetried, Printed
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Sequence
 
     from apxm.capability.record import CapabilityRecord
     from apxm.executor.bind import Binder, NodeSpec, Services
@@ -37,16 +37,25 @@ class _Invocation:
 
     async def fire(self, context: OpContext, *inputs: Any) -> Any:
         args, kwargs = self.call.arguments(inputs)
+        try:
+            return await self._attempt(context, args, kwargs)
+        except TransientError as error:
+            return await self._again(context, args, kwargs, error)
+
+    async def _again(self, context: OpContext, args: Sequence[Any], kwargs: dict[str, Any], first: TransientError) -> Any:
+        """The first attempt failed: go on from there."""
+        failures = [first]
+
+        async def attempt() -> Any:
+            if failures:
+                raise failures.pop()
+            return await self._attempt(context, args, kwargs)
 
         def announce(attempt: int, seconds: float, error: ApxmError) -> None:
             context.run.publish(NodeRetried(context.path, context.node, attempt, seconds, str(error)))
 
         return await with_retries(
-            lambda: self._attempt(context, args, kwargs),
-            retries=self.retries,
-            permit=context.run.retry_permit,
-            announce=announce,
-            until=context.deadline,
+            attempt, retries=self.retries, permit=context.run.retry_permit, announce=announce, until=context.deadline
         )
 
     async def _attempt(self, context: OpContext, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
@@ -54,16 +63,20 @@ class _Invocation:
         if record.effect is not Effect.PURE:
             run.ledger.take_tool_call()
         until = context.deadline if context.deadline < run.deadline else inf  # of this node, not of the run
-        began, ok = monotonic(), False
-        try:
-            calls = run.capabilities.calls
-            value = await calls.call(record, args, kwargs, timeout_s=self.timeout_s, until=until)
-            ok = True
-        finally:
-            if run.watched:
-                took_ms = (monotonic() - began) * 1e3
-                run.publish(Called(context.path, context.node, "capability", record.name, took_ms, ok))
-        return value
+        call = run.capabilities.calls.call(record, args, kwargs, timeout_s=self.timeout_s, until=until)
+        return await (_reported(context, record.name, call) if run.watched else call)
+
+
+async def _reported(context: OpContext, name: str, call: Awaitable[Any]) -> Any:
+    """Wait for a call, and tell whoever watches how it went."""
+    began, ok = monotonic(), False
+    try:
+        value = await call
+        ok = True
+    finally:
+        took_ms = (monotonic() - began) * 1e3
+        context.run.publish(Called(context.path, context.node, "capability", name, took_ms, ok))
+    return value
 
 
 class _Inline:

@@ -14,7 +14,7 @@ def const(id, value=1):
 
 
 def region(value):
-    return Graph("", [Node(1, "a", "CONST_STR", {"value": value})])
+    return Graph("r", [Node(1, "a", "CONST_STR", {"value": value})])
 
 
 def form(*nodes, edges=(), parameters=()):
@@ -46,7 +46,6 @@ def test_a_missing_edge_to_a_node_that_may_take_it_is_a_data_edge():
 
 def test_a_missing_edge_to_a_node_that_has_all_its_inputs_is_a_control_edge():
     nodes = [const(1), Node(2, "b", "BRANCH_ON_VALUE", {"label_true": 4}), Node(3, "s", "LOOP_START"), Node(4, "e", "LOOP_END")]
-    nodes[2] = Node(3, "s", "LOOP_START")
     graph = form(*nodes, edges=[Edge(1, 2), Edge(1, 3), Edge(3, 4)])
     assert graph.edges[-1] == Edge(2, 4, CONTROL, label="true")
 
@@ -106,8 +105,8 @@ def test_a_pattern_that_is_only_the_label_of_an_edge_is_checked():
 @pytest.mark.parametrize(
     ("op", "attributes", "regions", "port", "own"),
     [
-        ("SWITCH", {"case_labels": ["a"]}, {"a": Graph("", [const(1)], [], [Parameter("x")])}, "x", "discriminant"),
-        ("MAP", {}, {"body": Graph("", [const(1)], [], [Parameter("x")])}, "x", "items"),
+        ("SWITCH", {"case_labels": ["a"]}, {"a": Graph("r", [const(1)], [], [Parameter("x")])}, "x", "discriminant"),
+        ("MAP", {}, {"body": Graph("r", [const(1)], [], [Parameter("x")])}, "x", "items"),
         ("BRANCH_ON_VALUE", {}, {}, "pass", "token"),
     ],
 )

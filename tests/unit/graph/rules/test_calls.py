@@ -123,7 +123,7 @@ def test_a_flow_of_another_agent_of_the_program_is_checked_by_that_agent():
 
 
 def test_an_agent_that_is_not_in_the_program_is_allowed_with_a_warning():
-    program = call({"agent_name": "mi", "flow_name": "whatever", "args": {"x": 1}})
+    program = call({"agent_name": "meh", "flow_name": "whatever", "args": {"x": 1}})
     assert validate_json(program) == []
     (warning,) = warnings(from_json(program))
     assert (warning.code, warning.nearest) == ("graph.unknown_flow", "me")
