@@ -172,11 +172,13 @@ async def _task_names():
 
 
 def test_an_operation_that_ignores_cancellation_is_abandoned_and_named():
+    began, end = threading.Event(), threading.Event()
+
     async def deaf():
-        while True:
+        began.set()
+        while not end.is_set():
             try:
-                await asyncio.sleep(0.5)
-                return "late"
+                await asyncio.sleep(0.05)
             except asyncio.CancelledError:
                 continue
 
@@ -185,9 +187,13 @@ def test_an_operation_that_ignores_cancellation_is_abandoned_and_named():
         runtime.capability_system().register("deaf", CapabilityRecord("Do not listen.", deaf, effect="read"))
         graph = Graph("deaf")
         graph.inv("deaf", name="tool")
-        with pytest.raises(DeadlineError) as caught:
-            runtime.execute(graph, run=RunOptions(deadline_s=0.05))
+        handle = runtime.start(graph)
+        assert began.wait(10)
+        handle.cancel()
+        with pytest.raises(RunCancelled) as caught:
+            handle.result(10)
         assert caught.value.result.stats.abandoned == ("tool",)
+        end.set()
 
 
 def test_a_thread_that_cannot_be_stopped_is_abandoned_and_named(runtime):
