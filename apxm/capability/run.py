@@ -108,7 +108,7 @@ class Calls:
 async def _inline(record: CapabilityRecord, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     try:
         value = record.fn(*args, **kwargs)
-        return await value if inspect.isawaitable(value) else value
+        return await value if record.is_async or inspect.isawaitable(value) else value
     except asyncio.CancelledError as error:
         task = asyncio.current_task()
         if task is not None and task.cancelling():

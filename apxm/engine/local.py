@@ -112,6 +112,9 @@ class LocalRun(Firer):
 
     async def _dismiss(self) -> None:
         """End the worker tasks. One whose handler does not obey is left behind: it was reported as abandoned."""
+        for crew in self._idle:
+            crew.wake()
+        await asyncio.sleep(0)  # those that were parked see that the run is over
         tasks = [crew.task for crew in self._crews if crew.task is not None and not crew.task.done()]
         for task in tasks:
             task.cancel()
