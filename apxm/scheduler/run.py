@@ -110,7 +110,9 @@ class RunState(Closer):
 
     def open_call(self, worker: Worker, frame: Frame, slot: int, body: Binding, args: list[Any], step: str) -> None:
         """Open the one child frame of a call: the cheap form of a Spawn whose `then` is the identity."""
-        if not self._may_open(worker, frame, slot):
+        error = self._past_bounds(frame)
+        if error is not None:
+            self.failed(worker, frame, slot, error)
             return
         child = Frame(body, args, frame, slot, step)
         if frame.running is None:
@@ -146,16 +148,15 @@ class RunState(Closer):
         else:
             self.complete(worker, owner, slot, child.v[sole])
 
-    def _may_open(self, worker: Worker, frame: Frame, slot: int) -> bool:
+    def _past_bounds(self, frame: Frame) -> InvalidError | None:
         if frame.depth < self.max_depth and self.live_frames < self.max_frames:
-            return True
+            return None
         if frame.depth >= self.max_depth:
             text = f"child frames are nested {frame.depth} deep, the bound is SchedulerConfig.max_depth={self.max_depth}"
         else:
             text = f"{self.live_frames} frames are alive, the bound is SchedulerConfig.max_frames={self.max_frames}"
         hint = "is a flow calling itself without end? A MAP opens at most `window` at a time"
-        self.failed(worker, frame, slot, InvalidError(text, code="limit", hint=hint))
-        return False
+        return InvalidError(text, code="limit", hint=hint)
 
     def _spawn(self, worker: Worker, frame: Frame, slot: int, spawn: Spawn) -> None:
         if frame.running is None:
@@ -174,9 +175,7 @@ class RunState(Closer):
         frame, slot = activation.frame, activation.slot
         try:
             while True:
-                while not activation.cancelled and (child := activation.next_child()) is not None:
-                    if not self._open_child(worker, activation, child):
-                        return
+                self._open_children(worker, activation)
                 if activation.open:
                     return
                 if activation.cancelled:
@@ -204,9 +203,25 @@ class RunState(Closer):
         """Whether a loop of frames should let others run before its next one."""
         return False
 
-    def _open_child(self, worker: Worker, activation: Activation, child: Child) -> bool:
-        if not self._may_open(worker, activation.frame, activation.slot):
-            return False
+    def _open_children(self, worker: Worker, activation: Activation) -> None:
+        """As many as the window allows. When one cannot be opened, those that are open are closed, then the node failed."""
+        frame, slot = activation.frame, activation.slot
+        while not activation.cancelled:
+            error: ApxmError | None
+            try:
+                child = activation.next_child()
+            except Exception as raised:  # children may be made as they are asked for
+                child, error = None, self.as_error(frame, slot, raised)
+            else:
+                error = self._past_bounds(frame) if child is not None else None
+            if error is not None:
+                self.stop(worker, frame, slot, then=partial(self.failed, frame=frame, slot=slot, error=error))
+            elif child is not None:
+                self._open_child(worker, activation, child)
+            else:
+                return
+
+    def _open_child(self, worker: Worker, activation: Activation, child: Child) -> None:
         frame = Frame(child.body, child.args, activation.frame, activation.slot, child.step, activation)
         frame.index = len(activation.results)
         activation.results.append(_NOTHING)
@@ -215,12 +230,11 @@ class RunState(Closer):
         if child.body.static and self.replay:
             if self.run_static(worker, frame):
                 self._replayed(worker, frame)
-            return not self.over
+            return
         if self.watched:
             children = activation.spawn.children if activation.spawn is not None else ()
             self.note_opened(frame, len(children) if isinstance(children, Sized) else None)
         self.start(worker, frame)
-        return True
 
     # ---- slots end -------------------------------------------------------------------------------------------------
     def outcome(self, worker: Worker, frame: Frame, slot: int, result: Outcome) -> None:
