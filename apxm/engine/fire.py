@@ -130,7 +130,7 @@ class Firer(Tiers):
     def fire(self, worker: Worker, frame: Frame, slot: int) -> None:
         """Fire a node that cannot suspend, or go on with one that is open."""
         if slot == RESUME:
-            if not frame.gone and frame.closing is None and self.run_static(worker, frame):
+            if not frame.gone and frame.left is None and self.run_static(worker, frame):
                 self._frame_over(worker, frame)
             return
         if frame.v[slot] is not EMPTY or (frame.running and self._go_on(worker, frame, slot)):

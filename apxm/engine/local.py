@@ -72,8 +72,8 @@ class LocalRun(Firer):
 
     def _begin(self, worker: Worker) -> None:
         root = self.root
-        if root.left is not None or root.gone:
-            return
+        if root.left is not None or root.gone or len(root.v) > root.plan.parameters:
+            return  # it began before; one in static form gave way and waits for its turn
         if root.binding.static and self.replay:
             if self.run_static(worker, root):
                 self._frame_over(worker, root)
