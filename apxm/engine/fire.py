@@ -250,8 +250,8 @@ class Firer(Tiers):
                 self.advance(worker, item)
                 return True
             if item.wake is not None:
-                wake, item.wake = item.wake, None
-                if wake is _retry:
+                wake = item.wake
+                if wake is _retry:  # kept until it is admitted: what ends the run meanwhile has to find a wait
                     return False
                 del frame.running[slot]  # type: ignore[union-attr]
                 try:
