@@ -53,7 +53,7 @@ class Tiers(RunState):
         self.ledger, self.deadline, self.clock = ledger, deadline, clock
         self.replay = static
         self.credit = 0  # nodes that may still fire under this lease
-        self.leased = 0
+        self.owed = True  # what is left of this lease goes back to the ledger
         self.quota = LEASE_MIN
         self.lease_began = self.slice_began = clock()
         self.shared_loop = False  # other runs want their turn
@@ -64,7 +64,7 @@ class Tiers(RunState):
         """Take a new lease. False when the run has to end: closing it has then begun."""
         closing = self.root.closing
         if closing is not None and not closing.soft:  # only cleanup runs now, and it is bounded by the grace period
-            self.credit = LEASE_MIN
+            self.credit, self.owed = LEASE_MIN, False
             return True
         now = self.clock()
         if self.cancel_asked is not None:
@@ -82,12 +82,12 @@ class Tiers(RunState):
         if not granted:
             self.abort(worker, self.ledger.nodes_exhausted())
             return False
-        self.credit = granted
+        self.credit, self.owed = granted, True
         return True
 
     def settle_lease(self) -> None:
         """Give back what the last lease did not use."""
-        if self.credit > 0:
+        if self.credit > 0 and self.owed:
             self.ledger.return_nodes(self.credit)
             self.credit = 0
 
