@@ -99,9 +99,9 @@ class LocalRun(Firer):
         expiry = None
         if self.deadline != float("inf"):
             expiry = loop.call_later(max(0.0, self.deadline - self.clock()), self._expire)
+        self._hire()
         if self.cancel_asked is not None:
             self._obey_cancel()
-        self._hire()
         try:
             await self._end
         finally:
