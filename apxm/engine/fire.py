@@ -195,10 +195,10 @@ class Firer(Tiers):
             else:
                 context.deadline = min(context.deadline, began + seconds)
                 result = await self._limited(binding.run[slot](context, *frame.arguments(slot)), frame, slot, seconds)
-        except asyncio.CancelledError:
-            if not activation.cancelled:
-                raise
-            result = None
+        except asyncio.CancelledError as error:
+            if not activation.cancelled and crew.task is not None and crew.task.cancelling():
+                raise  # this worker is dismissed
+            result = Fail(self.as_error(frame, slot, error))  # the handler's own, unless it was told to stop
         except Exception as error:
             result = Fail(self.as_error(frame, slot, error))
         finally:
@@ -206,7 +206,7 @@ class Firer(Tiers):
             crew.current = None
             self.busy_s += self.clock() - began
         if activation.cancelled:
-            if crew.task is not None and crew.task.cancelling():
+            while crew.task is not None and crew.task.cancelling():
                 crew.task.uncancel()
             self.stopped(worker, activation)
         elif type(result) is Fail:

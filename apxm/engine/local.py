@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from apxm.engine.fire import Crew, Firer
 from apxm.engine.tiers import SLICE_S
-from apxm.errors import ApxmError, DeadlineError, InternalError
+from apxm.errors import ApxmError, DeadlineError, HandlerError, InternalError
 from apxm.scheduler.binding import ASYNC
 from apxm.scheduler.dataflow import EMPTY, Frame
 from apxm.scheduler.splicing import Activation
@@ -88,6 +88,12 @@ class LocalRun(Firer):
     # ---- on the loop -----------------------------------------------------------------------------------------------
     async def drive(self) -> None:
         """Finish the run with worker coroutines on the running loop."""
+        try:
+            await self._drive()
+        except (SystemExit, KeyboardInterrupt) as error:  # from a handler; as itself it would end the loop of all runs
+            raise HandlerError(f"a handler raised {type(error).__name__}: {error}") from error
+
+    async def _drive(self) -> None:
         self._settle_in()
         loop = self.loop = asyncio.get_running_loop()
         self.shared_loop = True
@@ -119,7 +125,7 @@ class LocalRun(Firer):
         for task in tasks:
             task.cancel()
         if tasks:
-            await asyncio.wait(tasks, timeout=0.05 if self.abandoned else None)
+            await asyncio.wait(tasks, timeout=0.05 if self.abandoned else self.config.grace_ms / 1e3)
 
     def _hire(self) -> None:
         number = len(self._crews)
@@ -322,6 +328,7 @@ class LocalRun(Firer):
         """A bug of ours, or a KeyboardInterrupt inside a handler: the run cannot go on."""
         if self._end is not None and not self._end.done():
             self._end.set_exception(error)
+        self.over = True  # nothing of it goes on
 
     def stopped(self, worker: Worker, activation: Activation) -> None:
         """A thread cannot be stopped: what it still does after its node was cancelled is named."""
