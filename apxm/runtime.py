@@ -7,6 +7,7 @@ import itertools
 import secrets
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
@@ -151,8 +152,12 @@ class Runtime:
         handle = RunHandle(state)
 
         async def whole() -> ExecutionResult:
-            self._announce(state)
-            await state.drive()
+            try:
+                self._announce(state)
+                await state.drive()
+            except BaseException:
+                self._drop(state)
+                raise
             return self._close_run(state, trace)
 
         handle.attach(self._loop.submit(whole()))
@@ -164,10 +169,9 @@ class Runtime:
             future.result()
         except KeyboardInterrupt:
             state.ask_cancel(RunCancelled("interrupted"))
-            try:
+            with suppress(Exception):  # whatever else goes wrong, it was interrupted
                 future.result(self.config.scheduler_config.grace_ms / 1e3 + 1)
-            finally:
-                raise
+            raise
 
     async def _wait_async(self, state: LocalRun) -> None:
         future = self._loop.submit(state.drive())
