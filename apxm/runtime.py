@@ -292,10 +292,12 @@ class Runtime:
         """Cancel what runs, end threads and processes. Idempotent; takes little longer than the grace period at most."""
         if self._closed:
             return
+        if self._loop.is_current():
+            raise InvalidError("close was called by what this runtime runs", hint="cancel the run, and close after it")
         self._closed = True
         for state in list(self._live):
             state.ask_cancel(RunCancelled("the runtime was closed"))
-        self._loop.close(self.config.scheduler_config.grace_ms / 1e3 + 1)
+        self._loop.close(self.config.scheduler_config.grace_ms / 1e3 + 0.25)
         self._capabilities.close()
         self.memory.close()
 

@@ -7,11 +7,14 @@ import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from apxm.errors import RunCancelled
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from concurrent.futures import Future
 
 T = TypeVar("T")
+LEFT_S = 0.25  # for what has to be cancelled in the end
 
 
 class LoopThread:
@@ -22,14 +25,21 @@ class LoopThread:
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
+        self._closed = False
 
     def submit(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
         """Start a coroutine on the loop."""
-        loop = self._loop or self._start()
+        try:
+            loop = self._loop or self._start()
+        except RunCancelled:
+            coroutine.close()
+            raise
         return asyncio.run_coroutine_threadsafe(coroutine, loop)
 
     def _start(self) -> asyncio.AbstractEventLoop:
         with self._lock:
+            if self._closed:
+                raise RunCancelled("the runtime was closed")
             if self._loop is None:
                 loop = self._factory()
                 self._thread = threading.Thread(target=self._serve, args=(loop,), name="apxm-loop", daemon=True)
@@ -45,16 +55,24 @@ class LoopThread:
             loop.close()
 
     def close(self, timeout_s: float) -> None:
-        """Let what was asked to end do so, cancel what is left, end the thread. Takes at most twice `timeout_s`."""
+        """Let what was asked to end do so for `timeout_s`, cancel what is left, end the thread. Takes a second more at most.
+
+        Nothing can be submitted afterwards. Not to be called on the thread of the loop.
+        """
         with self._lock:
+            self._closed = True
             loop, thread, self._loop, self._thread = self._loop, self._thread, None, None
         if loop is None or thread is None:
             return
-        ending = asyncio.run_coroutine_threadsafe(_cancel_all(timeout_s / 2), loop)
+        ending = asyncio.run_coroutine_threadsafe(_cancel_all(timeout_s), loop)
         with suppress(TimeoutError):  # a handler that holds the loop dies with the process: the thread is a daemon
-            ending.result(timeout_s)
+            ending.result(timeout_s + 2 * LEFT_S)
         loop.call_soon_threadsafe(loop.stop)
-        thread.join(timeout_s)
+        thread.join(2 * LEFT_S)
+
+    def is_current(self) -> bool:
+        """Whether the caller is on the thread of the loop."""
+        return self._thread is threading.current_thread()
 
 
 async def _cancel_all(timeout_s: float) -> None:
@@ -64,4 +82,4 @@ async def _cancel_all(timeout_s: float) -> None:
         for task in tasks_left:
             task.cancel()
         if tasks_left:
-            await asyncio.wait(tasks_left, timeout=timeout_s / 2)
+            await asyncio.wait(tasks_left, timeout=LEFT_S)
