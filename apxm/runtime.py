@@ -275,14 +275,12 @@ class Runtime:
 
     def _refused_output(self, state: LocalRun) -> ApxmError | None:
         """Full validity is checked where a value leaves the run."""
-        frame = state.root
-        for slot in frame.plan.dag.exits:
-            value = frame.v[slot] if slot < len(frame.v) else None
+        for name, value in state.root.outputs().items():
             kind = type(value)
-            if kind is str or value is None or kind is bool or not frame.is_live(slot):
+            if kind is str or value is None or kind is bool:
                 continue
             try:
-                check(value, where=f"output `{frame.plan.dag.names[slot]}`")
+                check(value, where=f"output `{name}`")
             except ApxmError as error:
                 return error
         return None

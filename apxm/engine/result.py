@@ -104,11 +104,14 @@ class ExecutionResult:
     def labels(self, output: str) -> frozenset[str]:
         """Where the value of an output came from: `user`, `llm:<model>`, `tool:<name>`, `memory:<tier>`; `many` past 64."""
         frame, table = self._run.root, self._run.labels
+        if frame.returned is not None:
+            if frame.returned[0] == output:
+                return frozenset(table.names(frame.value_labels(table)))
+            raise KeyError(output)
         names = frame.plan.dag.names
-        if frame.returned is None:
-            for slot in frame.plan.dag.exits:
-                if names[slot] == output:
-                    return frozenset(table.names(frame.labels(slot, table)))
+        for slot in frame.plan.dag.exits:
+            if names[slot] == output:
+                return frozenset(table.names(frame.labels(slot, table)))
         raise KeyError(output)
 
     def events(self) -> list[Event]:

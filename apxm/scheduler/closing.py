@@ -54,7 +54,7 @@ class Closer:
             self.error = error
         closing = self.root.closing
         if closing is None or closing.soft:
-            self.root.returned = None
+            self.root.returned = self.root.giver = None
             self.close(worker, self.root, self._finish)
 
     def _finish(self, worker: Worker) -> None:
@@ -256,7 +256,7 @@ class Closer:
             return
         frame.v[slot] = value
         frame.todo -= 1
-        flow.returned = (name, value)
+        flow.returned, flow.giver = (name, value), (frame, slot)
         if flow is frame and not frame.todo:
             self._frame_over(worker, frame)
         else:
@@ -280,7 +280,7 @@ class Closer:
         flow = _flow_of(frame)
         if flow.closing is None or not flow.closing.soft or flow.returned is None:  # None: it failed already
             return
-        flow.returned = None
+        flow.returned = flow.giver = None
         flow.closing = Closing(True, partial(self._flow_failed, flow, error))
 
     def _flow_failed(self, flow: Frame, error: ApxmError, worker: Worker) -> None:

@@ -75,6 +75,7 @@ class Frame:
         "depth",
         "ended",
         "fast",
+        "giver",
         "gone",
         "index",
         "left",
@@ -115,6 +116,7 @@ class Frame:
         self.own: dict[int, int] | None = None  # labels that child frames brought home
         self.closing: Closing | None = None
         self.returned: tuple[str, Any] | None = None  # name and value of the RETURN that ended this flow
+        self.giver: tuple[Frame, int] | None = None  # where that RETURN stands: here, or in a region
 
     # ---- forms ---------------------------------------------------------------------------------------------------
     def dataflow(self) -> list[int]:
@@ -259,6 +261,16 @@ class Frame:
                 if source not in seen:
                     seen.add(source)
                     todo.append(source)
+        return found
+
+    def value_labels(self, table: LabelTable, *, inherited: bool = True) -> int:
+        """Provenance of what this frame gives its parent."""
+        if self.giver is not None:
+            frame, slot = self.giver
+            return frame.labels(slot, table, inherited=inherited or frame is not self)
+        found = 0
+        for slot in self.live_values():
+            found |= self.labels(slot, table, inherited=inherited)
         return found
 
     def input_labels(self, slot: int, table: LabelTable) -> int:

@@ -552,12 +552,10 @@ class RunState(Closer):
 
     def _bring_labels(self, owner: Frame, frame: Frame) -> None:
         """What a child frame adds to the provenance of its opener, which has that of its own inputs anyhow."""
-        still = frame.dead is None and frame.choices is None and frame.own is None
+        still = frame.dead is None and frame.choices is None and frame.own is None and frame.giver is None
         found = self._still_labels.get(frame.binding) if still else None
         if found is None:
-            found = 0
-            for slot in frame.live_values():
-                found |= frame.labels(slot, self.labels, inherited=False)
+            found = frame.value_labels(self.labels, inherited=False)
             if still:
                 self._still_labels[frame.binding] = found
         if found:
