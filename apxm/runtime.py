@@ -243,6 +243,8 @@ class Runtime:
         grants = _NO_GRANTS
         if options.grants:
             wanted = tuple(options.grants)
+            if len(self._grants) >= BINDINGS_MAX:
+                self._grants.clear()
             grants = self._grants.get(wanted) or self._grants.setdefault(wanted, Grants.parse(wanted))
         key = (dag, grants, self._capabilities.generation, self.models.generation, self._flows.generation)
         binding = self._bindings.get(key)

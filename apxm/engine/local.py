@@ -185,11 +185,10 @@ class LocalRun(Firer):
             return
         rich = self._rich
         if worker.has_work():
-            if not rich or rich[-1] is not worker:
-                rich.append(worker)
+            self._list(worker)
         else:
             while rich and not rich[-1].has_work():
-                rich.pop()
+                rich.pop().listed = False
         if self._waking or not rich:
             return
         self._waking = True
@@ -226,9 +225,15 @@ class LocalRun(Firer):
             victim = rich[place]
             if victim is not thief and victim.steal_into(thief):
                 return True
+            victim.listed = False
             rich[place] = rich[-1]
             rich.pop()
         return False
+
+    def _list(self, worker: Worker) -> None:
+        if not worker.listed:
+            worker.listed = True
+            self._rich.append(worker)
 
     # ---- waits -----------------------------------------------------------------------------------------------------
     def park(self, activation: Activation, seconds: float) -> None:
@@ -259,9 +264,13 @@ class LocalRun(Firer):
                 self._idle.remove(crew)
                 crew.wake()
             return
-        if worker not in self._rich:
-            self._rich.append(worker)
+        self._list(worker)
         self._wake_or_hire()
+
+    def _forget_slot(self, frame: Frame, slot: int) -> None:
+        item = frame.running.pop(slot, None) if frame.running is not None else None
+        if self._settled and self._timers and isinstance(item, Activation) and item in self._timers:
+            self._timers.pop(item).cancel()
 
     def _spawn(self, worker: Worker, frame: Frame, slot: int, spawn: Spawn) -> None:
         super()._spawn(worker, frame, slot, spawn)

@@ -18,10 +18,11 @@ class Worker:
     longest is nearest the root and brings the most work with it (Blumofe & Leiserson, 1999).
     """
 
-    __slots__ = ("batches", "cheap", "id", "opening", "short", "waiting")
+    __slots__ = ("batches", "cheap", "id", "listed", "opening", "short", "waiting")
 
     def __init__(self, number: int) -> None:
         self.id = number
+        self.listed = False  # as a victim; an engine's own note
         self.waiting: list[Job] = []
         self.short: list[Job] = []
         self.cheap: list[Job] = []
