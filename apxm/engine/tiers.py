@@ -165,7 +165,7 @@ class Tiers(RunState):
         ready = frame.dataflow()
         ready.remove(slot)
         self.enqueue(worker, frame, ready)
-        self.failed(worker, frame, slot, error)
+        self._raised(worker, frame, slot, error)
 
     # ---- tier 2: spin ----------------------------------------------------------------------------------------------
     def batch(self, worker: Worker) -> None:
@@ -212,7 +212,7 @@ class Tiers(RunState):
         except Exception as error:
             frame.todo -= count
             self.executed += count
-            self.failed(worker, frame, slot, self.as_error(frame, slot, error))
+            self._raised(worker, frame, slot, error)
             return count + 1
         frame.todo -= count
         self.executed += count
@@ -225,10 +225,14 @@ class Tiers(RunState):
         try:
             value = frame.binding.run[slot](*frame.plan.getters[slot](frame.v))
         except Exception as error:
-            self.failed(worker, frame, slot, self.as_error(frame, slot, error))
+            self._raised(worker, frame, slot, error)
             return 1
         self.outcome(worker, frame, slot, value)
         return 1
+
+    def _raised(self, worker: Worker, frame: Frame, slot: int, raised: BaseException) -> None:
+        """A handler raised; an engine with a clock may try again."""
+        self.failed(worker, frame, slot, self.as_error(frame, slot, raised))
 
     def note_started(self, frame: Frame, slot: int) -> None:
         """A slot begins to run; called only when watched."""
