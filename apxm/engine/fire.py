@@ -186,6 +186,7 @@ class Firer(Tiers):
         if self.active > self.parallelism_max:
             self.parallelism_max = self.active
         began = self.clock()
+        slice_began = self.slice_began
         context = Firing(self, frame, slot, activation.attempt)
         seconds = binding.timeouts.get(slot)
         try:
@@ -205,6 +206,7 @@ class Firer(Tiers):
             self.active -= 1
             crew.current = None
             self.busy_s += self.clock() - began
+            self.new_slice(slice_began)
         if activation.cancelled:
             while crew.task is not None and crew.task.cancelling():
                 crew.task.uncancel()

@@ -140,26 +140,22 @@ class LocalRun(Firer):
         """pop own newest -> fire -> repeat; nothing: steal; nothing to steal: park until woken."""
         worker = crew.worker
         try:
-            self.slice_began = self.clock()
             while not self.over:
+                if self.clock() - self.slice_began > SLICE_S:
+                    await self._yield(worker)
+                    continue
                 self._waking = False
                 job = worker.pop()
                 if job is not None:
                     frame, slot = job
                     if slot >= 0 and frame.binding.kinds[slot] == ASYNC:
                         await self.fire_async(crew, frame, slot)
-                        self.slice_began = self.clock()
                     else:
                         self.fire(worker, frame, slot)
                 elif worker.batches:
                     self.batch(worker)
                 elif not self._steal(worker):
                     await self._park_crew(crew)
-                    continue
-                if self.clock() - self.slice_began > SLICE_S:
-                    self.share_work(worker)
-                    await asyncio.sleep(0)
-                    self.slice_began = self.clock()
         except asyncio.CancelledError:
             raise
         except BaseException as error:
@@ -175,8 +171,17 @@ class LocalRun(Firer):
             return
         crew.parked = self.loop.create_future()
         self._idle.append(crew)
+        slice_began = self.slice_began
         await crew.parked
-        self.slice_began = self.clock()
+        self.new_slice(slice_began)
+
+    async def _yield(self, worker: Worker) -> None:
+        """The slice is over for all workers of the run: others on this loop get their turn."""
+        if worker.waiting:  # peers could begin what waits; for all else there is one thread only
+            self.share_work(worker)
+        slice_began = self.slice_began
+        await asyncio.sleep(0)
+        self.new_slice(slice_began)
 
     def share_work(self, worker: Worker) -> None:
         """This worker may suspend: enlist it as a victim, and have one wake-up on its way if there is work."""

@@ -91,6 +91,11 @@ class Tiers(RunState):
             self.ledger.return_nodes(self.credit)
             self.credit = 0
 
+    def new_slice(self, before: float) -> None:
+        """The first worker that comes back to the loop begins a slice; those that follow in the same pass share it."""
+        if self.slice_began == before:
+            self.slice_began = self.clock()
+
     def give_way(self) -> bool:
         return self.shared_loop and self.clock() - self.slice_began > SLICE_S
 
