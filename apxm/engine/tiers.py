@@ -142,15 +142,21 @@ class Tiers(RunState):
         return True
 
     def _settle_from(self, frame: Frame, start: int) -> tuple[int, ApxmError] | None:
-        """Make the results from `start` on safe; gives the first one that no token may carry."""
-        v, owns = frame.v, frame.binding.owns
-        for slot in range(max(start, frame.plan.parameters), len(v)):
+        """Make the results from `start` on safe; gives the first one that no token may carry.
+
+        One that is made of its inputs is made of what they were before: it is settled with them.
+        """
+        v, owns, plan = frame.v, frame.binding.owns, frame.plan
+        settled: set[int] = set()
+        for slot in range(max(start, plan.parameters), len(v)):
             value = v[slot]
-            if type(value) not in SCALARS and not owns[slot]:
-                try:
-                    v[slot] = settle(value)
-                except ApxmError as error:
-                    return slot, error
+            if type(value) in SCALARS or (owns[slot] and settled.isdisjoint(plan.sources(slot) if settled else ())):
+                continue
+            try:
+                v[slot] = settle(value)
+            except ApxmError as error:
+                return slot, error
+            settled.add(slot)
         return None
 
     def _leave_static(self, worker: Worker, frame: Frame, start: int, error: ApxmError) -> None:
