@@ -225,7 +225,6 @@ class Firer(Tiers):
             if not scope.expired():
                 raise
             late = DeadlineError(f"`{frame.plan.dag.names[slot]}` took longer than its timeout of {seconds:g} s")
-            late.called = True
             raise late from error
 
     def _admit(self, worker: Worker, frame: Frame, slot: int) -> bool:

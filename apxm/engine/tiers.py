@@ -2,8 +2,8 @@
 
 static: every node of a frame is fast, so its topological order is replayed and nothing is counted.
 spin:   dataflow over the fast nodes of one frame: counters, a LIFO stack, a quota.
-Whatever is not needed per node happens per *lease* (64 to 1,024 nodes, aimed under a millisecond): cancellation,
-deadline, node budget, clock, settling of values. benches/test_w1_w4.py is the bench that earned every plain loop here.
+Whatever is not needed per node happens per *lease* (8 to 1,024 nodes, aimed under a millisecond): cancellation,
+deadline, node budget, clock, the look at the types of results. The plain loops were earned by benches/test_w1_w4.py.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from apxm.scheduler.dataflow import Frame
     from apxm.scheduler.work_stealing import Worker
 
-LEASE_MIN, LEASE_MAX = 64, 1024
+LEASE_MIN, LEASE_MAX = 4, 1024  # a run begins with 8: what a node costs is not known yet, and a deadline waits for a lease
+CLEANUP_LEASE = 64
 LEASE_SHORT_S, LEASE_LONG_S = 0.001, 0.003  # grow below, shrink above
 SLICE_S = 0.003  # how long a run keeps a shared loop before others get their turn
 
@@ -64,7 +65,7 @@ class Tiers(RunState):
         """Take a new lease. False when the run has to end: closing it has then begun."""
         closing = self.root.closing
         if closing is not None and not closing.soft:  # only cleanup runs now, and it is bounded by the grace period
-            self.credit, self.owed = LEASE_MIN, False
+            self.credit, self.owed = CLEANUP_LEASE, False
             return True
         now = self.clock()
         if self.cancel_asked is not None:
@@ -124,55 +125,58 @@ class Tiers(RunState):
                         rest = islice(zip(*binding.order), start - first, None)
                     for run, get in islice(rest, count):
                         put(run(*get(v)))
-            except Exception as error:
-                self._leave_static(worker, frame, start, self.as_error(frame, len(v), error))
+            except Exception as raised:
+                failure: Exception | None = raised
+            else:
+                failure = None
+                if binding.trusted or _scalars_only(map(type, v[start:] if start else v)):
+                    self._count_static(frame, start)
+                    continue
+            found, refused = self._settle_first(frame, start)
+            if found:
+                rest, failure = None, refused
+            self._count_static(frame, start)
+            if failure is not None:
+                self._leave_static(worker, frame, failure)
                 return False
-            self.credit -= count
-            self.executed += count
-            frame.todo -= count
-            if not binding.trusted and not _scalars_only(map(type, v[start:] if start else v)):
-                refused = self._settle_from(frame, start)
-                if refused is not None:
-                    del v[refused[0] :]
-                    undone = start + count - refused[0]
-                    self.executed -= undone
-                    frame.todo += undone
-                    self._leave_static(worker, frame, refused[0], refused[1])
-                    return False
         return True
 
-    def _settle_from(self, frame: Frame, start: int) -> tuple[int, ApxmError] | None:
-        """Make the results from `start` on safe; gives the first one that no token may carry.
+    def _settle_first(self, frame: Frame, start: int) -> tuple[bool, ApxmError | None]:
+        """Settle the first raw result of this lease, if there is one; the frame goes back to just behind it.
 
-        One that is made of its inputs is made of what they were before: it is settled with them.
+        Its node settles what it gives from now on, and so does every other that gave something raw. What is behind it is
+        done again: it is pure, and it may have seen a value that was not yet what a token carries. That happens once for
+        a binding, not once for a run. The error is that of a value that no token may carry.
         """
-        v, owns, plan = frame.v, frame.binding.owns, frame.plan
-        settled: set[int] = set()
-        for slot in range(max(start, plan.parameters), len(v)):
-            value = v[slot]
-            if type(value) in SCALARS or (owns[slot] and settled.isdisjoint(plan.sources(slot) if settled else ())):
-                continue
-            try:
-                v[slot] = settle(value)
-            except ApxmError as error:
-                return slot, error
-            settled.add(slot)
-        return None
+        v, binding = frame.v, frame.binding
+        raw = [
+            slot
+            for slot in range(max(start, frame.plan.parameters), len(v))
+            if type(v[slot]) not in SCALARS and not binding.owns[slot]
+        ]
+        if not raw:
+            return False, None
+        first = raw[0]
+        value = v[first]
+        del v[first:]
+        for slot in raw:
+            binding.settle_results(slot)
+        try:
+            v.append(settle(value))
+        except ApxmError as error:
+            return True, error
+        return True, None
 
-    def _leave_static(self, worker: Worker, frame: Frame, start: int, error: ApxmError) -> None:
+    def _count_static(self, frame: Frame, start: int) -> None:
+        done = len(frame.v) - start
+        self.credit -= done
+        self.executed += done
+        frame.todo -= done
+
+    def _leave_static(self, worker: Worker, frame: Frame, error: Exception) -> None:
         """A node failed: go on in dataflow form with what the others can still do."""
         slot = len(frame.v)
-        done = slot - start
-        self.executed += done
-        self.credit -= done + 1
-        frame.todo -= done
-        refused = self._settle_from(frame, start)
-        if refused is not None:  # an earlier node is at fault: its consumers only met what it gave
-            undone = slot - refused[0]
-            self.executed -= undone
-            frame.todo += undone
-            slot, error = refused
-            del frame.v[slot:]
+        self.credit -= 1
         ready = frame.dataflow()
         ready.remove(slot)
         self.enqueue(worker, frame, ready)

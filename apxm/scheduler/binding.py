@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from apxm.graph.ops import Effect
 from apxm.scheduler.plan import ALL, COLLECT, RACE
+from apxm.values import settle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -42,7 +43,8 @@ def _never(*_: Any) -> None:
 
 
 class Binding:
-    """Immutable once `complete` ran; until then (a flow that calls itself) only `parameters` and `effect` may be read.
+    """Once `complete` ran, only `settle_results` changes it. Before, in a flow that calls itself, only `parameters` and
+    `effect` may be read.
 
     A slot is *fast* when it is pure, called inline, waits for everything and has only plain out-edges. A binding is
     *static* when all its slots are fast: then its topological order can be replayed without any counters.
@@ -55,7 +57,6 @@ class Binding:
         "errors",
         "fallbacks",
         "fast",
-        "fast_roots",
         "forgiven",
         "has_labels",
         "kinds",
@@ -68,7 +69,6 @@ class Binding:
         "retries",
         "run",
         "scopes",
-        "slow_roots",
         "static",
         "timeouts",
         "trusted",
@@ -85,7 +85,7 @@ class Binding:
         """Take the handlers, and decide once what the run loop would otherwise ask at every node."""
         plan = self.plan
         self.run, self.kinds, self.lanes = handlers.run, bytes(handlers.kinds), bytes(handlers.lanes)
-        self.effects, self.owns, self.labels = bytes(handlers.effects), bytes(handlers.owns), handlers.labels
+        self.effects, self.owns, self.labels = bytes(handlers.effects), handlers.owns, handlers.labels
         self.calls = handlers.calls
         self.timeouts, self.scopes = handlers.timeouts, frozenset(handlers.scopes)
         self.fallbacks, self.retries = fallbacks, retries
@@ -99,17 +99,25 @@ class Binding:
         if RACE in plan.rules:  # a decided RACE cancels ready nodes, which the fast tiers do not look for
             fast = bytearray(plan.size)
         self.fast = bytes(fast)
-        self.fast_roots = [slot for slot in plan.roots if fast[slot]]
-        self.slow_roots = [slot for slot in plan.roots if not fast[slot]]
         self.static = all(fast[first:])
         self.trusted = all(self.owns[first:])
-        self.order: tuple[Sequence[Callable[..., Any]], Sequence[Getter]] = (
+        self.order: tuple[list[Callable[..., Any]], Sequence[Getter]] = (
             (self.run[first:], plan.getters[first:]) if first else (self.run, plan.getters)
         )
         self.forgiven = plan.forgiven
         self.waits = bool(self.timeouts) or ASYNC in self.kinds  # some slot needs a loop
         self.has_labels = bool(self.labels or self.scopes)
         self.effect = EFFECTS[max(self.effects[first:], default=0)]
+
+    def settle_results(self, slot: int) -> None:
+        """A pure slot gave something that is no scalar: let it settle its results itself from now on, in every run."""
+        if not self.owns[slot]:
+            run = self.run[slot]
+            settling = self.run[slot] = lambda *inputs: settle(run(*inputs))
+            first = self.plan.parameters
+            if first:
+                self.order[0][slot - first] = settling
+            self.owns[slot] = 1
 
     def __repr__(self) -> str:
         return f"<Binding of {self.plan.dag!r}{' static' if self.static else ''}>"

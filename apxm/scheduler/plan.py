@@ -147,10 +147,6 @@ class ExecutionPlan:
         """Sources of the Data in-edges of a slot, in argument order."""
         return [edge.source for edge in self.dag.in_edges(slot) if edge.kind == DATA]
 
-    def gates(self, slot: int) -> int:
-        """How many Control and Effect in-edges a slot has."""
-        return sum(1 for edge in self.dag.in_edges(slot) if edge.kind != DATA)
-
     def operation(self, slot: int) -> str:
         code = self.dag.ops[slot]
         return "parameter" if code == PARAMETER_CODE else str(BY_CODE[code].name)  # type: ignore[union-attr]

@@ -130,7 +130,7 @@ class RunState(Closer):
     def _replayed(self, worker: Worker, child: Frame) -> None:
         """A child frame ran to its end in static form: nothing in it is dead, so its result is where the plan says."""
         owner, sole = child.up, child.plan.sole
-        if sole < 0 or owner is None or child.closing is not None or child.binding.has_labels:
+        if sole < 0 or owner is None:
             self._frame_over(worker, child)
             return
         child.gone = True

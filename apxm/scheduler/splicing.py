@@ -32,7 +32,6 @@ class Activation:
         "results",
         "slot",
         "spawn",
-        "started",
         "wake",
     )
 
@@ -49,7 +48,6 @@ class Activation:
         self.after: Then | None = None
         self.handle: Any = None  # what the engine needs to interrupt it: a worker, a timer
         self.attempt = 1
-        self.started = 0.0
 
     def arm(self, spawn: Spawn) -> None:
         """Take the children of a spawn."""
