@@ -9,7 +9,7 @@ from apxm.errors import BindError
 from apxm.executor.bind import Input, NodeSpec, Services
 from apxm.executor.dispatch import binder_of
 from apxm.graph.ops import BY_CODE, Latency
-from apxm.scheduler.binding import ASYNC, CALL, CHEAP, EFFECTS, OPENING, PURE, SHORT, WAITING, Binding, Handlers
+from apxm.scheduler.binding import ASYNC, CALL, CHEAP, EFFECTS, OPENING, PURE, SHORT, SYNC, WAITING, Binding, Handlers
 from apxm.scheduler.plan import ExecutionPlan
 
 if TYPE_CHECKING:
@@ -140,11 +140,13 @@ class Binder:
             handlers.lanes[slot] = WAITING if operation.latency in (Latency.MEDIUM, Latency.HIGH) else SHORT
         else:
             handlers.lanes[slot] = CHEAP
-        if "timeout_ms" in attributes and kind in (PURE, CALL):
+        own = any(declared.name == "timeout_ms" for declared in operation.attributes)
+        opens = slot in dag.regions or operation.name == "FLOW_CALL"
+        if "timeout_ms" in attributes and (kind in (PURE, CALL) or (kind == SYNC and not opens and not own)):
             text = f"node `{dag.names[slot]}` ({operation.name}) has a timeout, but it cannot wait"
             raise BindError(text, hint="give the timeout to a node that can wait, or a deadline to the run")
         timeout_ms = bound.timeout_ms
-        if timeout_ms is None and not any(own.name == "timeout_ms" for own in operation.attributes):
-            timeout_ms = attributes.get("timeout_ms")  # a row that declares its own leaves the time to its handler
+        if timeout_ms is None and not own:  # a row that declares its own leaves the time to its handler
+            timeout_ms = attributes.get("timeout_ms")
         if timeout_ms is not None:
             handlers.timeouts[slot] = timeout_ms / 1e3

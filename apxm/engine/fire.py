@@ -152,6 +152,8 @@ class Firer(Tiers):
                 if context is None:
                     context = self._context = Firing(self, frame, slot)
                 context.frame, context.slot = frame, slot
+                item = frame.running.get(slot) if frame.running else None
+                context.attempt = item.attempt if isinstance(item, Activation) else 1
                 result = binding.run[slot](context, *args)
             elif kind == PURE:
                 result = binding.run[slot](*args)

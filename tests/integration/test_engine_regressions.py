@@ -241,3 +241,10 @@ def test_a_deadline_does_not_wait_for_a_hundred_slow_pure_nodes():
         with pytest.raises(DeadlineError):
             runtime.execute(graph, run=RunOptions(deadline_s=3))
     assert len(calls) <= 8
+
+
+def test_a_timeout_on_a_node_that_cannot_wait_is_refused(runtime):
+    graph = Graph("g")
+    graph.guard(graph.const_str("x"), condition="not_empty", timeout_ms=5)
+    with pytest.raises(ApxmError, match="cannot wait"):
+        runtime.execute(graph)
