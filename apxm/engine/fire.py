@@ -153,7 +153,7 @@ class Firer(Tiers):
                     context = self._context = Firing(self, frame, slot)
                 context.frame, context.slot = frame, slot
                 item = frame.running.get(slot) if frame.running else None
-                context.attempt = item.attempt if isinstance(item, Activation) else 1
+                context.attempt = 1 if item is None else item.attempt  # type: ignore[union-attr]
                 result = binding.run[slot](context, *args)
             elif kind == PURE:
                 result = binding.run[slot](*args)

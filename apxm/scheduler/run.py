@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from apxm.errors import ApxmError, InvalidError, StuckError
 from apxm.labels import LabelTable
 from apxm.outcome import OUTCOMES, ChildResult, Fail, Route, Spawn, Wait
-from apxm.scheduler.binding import OPENING
+from apxm.scheduler.binding import CHEAP, OPENING
 from apxm.scheduler.closing import Closer
 from apxm.scheduler.dataflow import CANCELLED, DEAD, EMPTY, FAILED, Frame
 from apxm.scheduler.plan import ANY, GATE, ORDER, RACE
@@ -292,17 +292,21 @@ class RunState(Closer):
 
     def complete_plain(self, worker: Worker, frame: Frame, slot: int, value: Any) -> None:
         """A live value goes out on plain edges only."""
-        frame.v[slot] = value
+        v, left = frame.v, frame.left
+        v[slot] = value
         frame.todo -= 1
-        left = frame.left
         assert left is not None
         for target in frame.plan.successors[slot]:
             count = left[target] = left[target] - 1
             if not count:
                 if frame.fast[target]:
                     self._ready_fast(worker, frame, target)
-                elif frame.v[target] is EMPTY:
-                    worker.push(frame.binding.lanes[target], frame, target)
+                elif v[target] is EMPTY:
+                    lane = frame.binding.lanes[target]
+                    if lane == CHEAP:
+                        worker.cheap.append((frame, target))
+                    else:
+                        worker.push(lane, frame, target)
         if not frame.todo:
             self._frame_over(worker, frame)
 
