@@ -1,4 +1,4 @@
-"""What must hold between two steps of a run, in words and in code. Costs O(slots): the simulator and tests call it."""
+"""What must hold between two steps of a run, in words and in code; and what is missing when nothing can go on."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from apxm.scheduler.dataflow import EMPTY, Frame
 from apxm.scheduler.plan import ANY, RACE
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from apxm.scheduler.run import RunState
 
 
 def check(run: RunState) -> None:
-    """Raise InternalError when an invariant of a run is broken. Call it between jobs, never inside one."""
+    """Raise InternalError when an invariant of a run is broken. Call it between jobs, never inside one: it costs O(slots)."""
     frames = list(run.frames()) if not run.root.gone else []
     queued: Counter[tuple[int, int]] = Counter()
     for worker in run.workers:
@@ -28,6 +30,21 @@ def check(run: RunState) -> None:
             _check_ready(frame, queued)
     live = sum(1 for frame in frames if not frame.gone)
     _hold(run.root.gone or live == run.live_frames, f"{live} frames are reachable, {run.live_frames} are counted")
+
+
+def waiting_edges(frames: Iterable[Frame]) -> list[tuple[str, str]]:
+    """(source, target) of every token that what is left still waits for; `(nothing)` for a node that waits for none."""
+    edges: list[tuple[str, str]] = []
+    for frame in frames:
+        dag = frame.plan.dag
+        for slot in range(frame.plan.parameters, frame.plan.size):
+            if slot < len(frame.v) and frame.v[slot] is EMPTY and not (frame.running and slot in frame.running):
+                edges += [
+                    (dag.names[edge.source], dag.names[slot])
+                    for edge in dag.in_edges(slot)
+                    if edge.source >= len(frame.v) or frame.v[edge.source] is EMPTY
+                ] or [("(nothing)", dag.names[slot])]
+    return edges
 
 
 def _check_counts(frame: Frame) -> None:

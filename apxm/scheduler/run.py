@@ -16,6 +16,7 @@ from apxm.outcome import OUTCOMES, ChildResult, Fail, Route, Spawn, Wait
 from apxm.scheduler.binding import CHEAP, OPENING
 from apxm.scheduler.closing import Closer
 from apxm.scheduler.dataflow import CANCELLED, DEAD, EMPTY, FAILED, Frame
+from apxm.scheduler.invariants import waiting_edges
 from apxm.scheduler.plan import ANY, GATE, ORDER, RACE
 from apxm.scheduler.splicing import Activation
 from apxm.scheduler.work_stealing import Worker
@@ -587,16 +588,7 @@ class RunState(Closer):
     # ---- liveness --------------------------------------------------------------------------------------------------
     def stuck(self) -> StuckError:
         """Nothing runs, nothing is ready, nothing waits, and yet the run is not over."""
-        edges: list[tuple[str, str]] = []
-        for frame in self.frames():
-            dag = frame.plan.dag
-            for slot in range(frame.plan.parameters, frame.plan.size):
-                if slot < len(frame.v) and frame.v[slot] is EMPTY and not (frame.running and slot in frame.running):
-                    edges += [
-                        (dag.names[edge.source], dag.names[slot])
-                        for edge in dag.in_edges(slot)
-                        if edge.source >= len(frame.v) or frame.v[edge.source] is EMPTY
-                    ] or [("(nothing)", dag.names[slot])]
+        edges = waiting_edges(self.frames())
         shown = ", ".join(f"{source} -> {target}" for source, target in edges[:5])
         return StuckError(f"nothing can make the rest ready; {len(edges)} edges wait: {shown}", edges)
 
