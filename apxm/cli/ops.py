@@ -83,10 +83,10 @@ def effect_of(row: Operation) -> str:
 
 
 def runs(row: Operation) -> bool:
-    """Whether this version has a handler for it; one without validates, and is refused when a program is bound."""
-    from apxm.executor.dispatch import binders
+    """Whether this version has a handler for it, or compiles it away; any other is refused when a program is bound."""
+    from apxm.executor.dispatch import COMPILED_AWAY, binders
 
-    return row.name in binders()
+    return row.name in COMPILED_AWAY or row.name in binders()
 
 
 def operation_line(row: Operation) -> str:

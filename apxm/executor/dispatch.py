@@ -12,6 +12,7 @@ from apxm.errors import BindError
 if TYPE_CHECKING:
     from apxm.executor.bind import Binder, NodeSpec
 
+COMPILED_AWAY = frozenset(("LOOP_START", "LOOP_END"))  # a pair of them becomes one LOOP when a graph is lowered
 FAMILIES = ("agents", "control", "errors", "llm", "memory", "sync", "tools")
 
 
