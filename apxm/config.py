@@ -83,6 +83,7 @@ class RunOptions:
     run_id: str | None = None
     on_failure: FailurePolicy = "fail_fast"
     trace: bool = False
+    check: bool = False
     metadata: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -288,6 +288,7 @@ CODES: Mapping[str, str] = {
     "artifact": "bytes that are not a valid artifact",
     "bind": "an operation or capability that this runtime does not have",
     "limit": "a bound of the scheduler was reached (frames, depth)",
+    "changed_input": "a handler changed a value that it was given (found in check mode)",
     "two_values": "two RETURNs of one activation, or two YIELDs of one region, are live",
     "denied": "something that was not granted",
     "budget": "a budget is exhausted",

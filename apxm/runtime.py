@@ -246,12 +246,12 @@ class Runtime:
             if len(self._grants) >= BINDINGS_MAX:
                 self._grants.clear()
             grants = self._grants.get(wanted) or self._grants.setdefault(wanted, Grants.parse(wanted))
-        key = (dag, grants, self._capabilities.generation, self.models.generation, self._flows.generation)
+        key = (dag, grants, self._capabilities.generation, self.models.generation, self._flows.generation, options.check)
         binding = self._bindings.get(key)
         if binding is None:
             window = self.config.scheduler_config.max_parallelism
             with collector_paused(len(dag) > COLLECTOR_NODES):
-                binding = Binder(self._capabilities, self.models, self._flows, grants, window).bind(dag)
+                binding = Binder(self._capabilities, self.models, self._flows, grants, window, options.check).bind(dag)
             self._bindings[key] = binding
             while len(self._bindings) > BINDINGS_MAX:
                 self._bindings.popitem(last=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from apxm.dag import DATA
+from apxm.engine.checking import checked
 from apxm.errors import BindError
 from apxm.executor.bind import Input, NodeSpec, Services
 from apxm.executor.dispatch import binder_of
@@ -35,7 +36,9 @@ class Binder:
         flows: FlowRegistry,
         grants: Grants,
         window: int,
+        check: bool = False,
     ) -> None:
+        self._check = check
         self._shared = (capabilities, models, flows, grants, window)
         self._flows: dict[ExecutionDag, Binding] = {}
 
@@ -124,7 +127,9 @@ class Binder:
         dag: ExecutionDag,
     ) -> None:
         kind = int(bound.kind)
-        handlers.run[slot], handlers.kinds[slot] = bound.fn, kind
+        wrap = self._check and kind != CALL
+        handlers.run[slot] = checked(bound.fn, kind, dag.names[slot]) if wrap else bound.fn
+        handlers.kinds[slot] = kind
         handlers.effects[slot] = EFFECTS.index(bound.effect)
         handlers.owns[slot] = bound.owns
         if bound.label is not None:

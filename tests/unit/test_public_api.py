@@ -42,7 +42,7 @@ SIGNATURES = {
     "RuntimeConfig": "(memory_config: MemoryConfig = ..., scheduler_config: SchedulerConfig = ...) -> None",
     "RunOptions": "(deadline_s: float | None = None, budget: Limits = ..., grants: Sequence[str] = (), "
     "run_id: str | None = None, on_failure: FailurePolicy = 'fail_fast', trace: bool = False, "
-    "metadata: Mapping[str, str] = ...) -> None",
+    "check: bool = False, metadata: Mapping[str, str] = ...) -> None",
     "RunHandle.events": "(self) -> Iterator[Event]",
     "RunHandle.cancel": "(self, reason: str = 'cancelled by its handle') -> None",
     "RunHandle.result": "(self, timeout_s: float | None = None) -> ExecutionResult",

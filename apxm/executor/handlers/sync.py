@@ -20,14 +20,15 @@ if TYPE_CHECKING:
 INT_MAX = 2**63 - 1  # a value's int has 64 bits with a sign
 
 
-def _pure(fn: Callable[..., Any], owns: bool = True) -> Bound:
-    return Bound(Kind.PURE, fn, Effect.PURE, owns=owns)
+def _pure(fn: Callable[..., Any]) -> Bound:
+    return Bound(Kind.PURE, fn, Effect.PURE, owns=True)
 
 
 def _bind_constant(spec: NodeSpec, services: Services) -> Bound:
     value = settle(spec.attributes["value"], where=f"{where(spec)}, attribute `value`")
-    scalar = type(value) in SCALARS  # a list is given out as a copy: whoever changed it would change every later run
-    return _pure((lambda *inputs: value) if spec.inputs else (lambda: value), owns=scalar)
+    if type(value) not in SCALARS:  # a copy for every firing: whoever changed the constant would change every later run
+        return _pure(lambda *inputs: settle(value))
+    return _pure((lambda *inputs: value) if spec.inputs else (lambda: value))
 
 
 def _listed(*inputs: Any) -> list[Any]:

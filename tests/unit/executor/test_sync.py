@@ -24,9 +24,11 @@ def test_a_constant_is_its_own_copy_of_the_attribute():
     assert bound.fn() == {"list": [1]}
 
 
-def test_only_a_constant_that_nobody_can_change_is_given_out_without_a_copy():
-    assert CONST(spec("CONST_STR", {"value": "a"}), services()).owns
-    assert not CONST(spec("CONST_STR", {"value": [1]}), services()).owns
+def test_every_firing_gives_a_list_of_its_own():
+    bound = CONST(spec("CONST_STR", {"value": [1]}), services())
+    bound.fn().append(2)
+    assert bound.fn() == [1]
+    assert bound.owns
 
 
 def test_a_constant_that_no_token_may_carry_is_refused_at_binding():
