@@ -9,6 +9,7 @@ import pytest
 
 from apxm.errors import BudgetError, HandlerError, InvalidError, RunCancelled, TransientError
 from apxm.outcome import Child, Spawn
+from apxm.scheduler.work_stealing import RESUME
 from tests.unit.engine.alone import Alone, awaits, does, waits
 from tests.unit.scheduler.dags import N, on
 from tests.unit.scheduler.flights import bind
@@ -55,21 +56,35 @@ def test_a_child_that_cannot_be_made_is_a_failure_of_its_node(good):
     assert (run.root.outputs(), run.errors[0].node, run.live_frames) == ({"out": "fb"}, "all", 0)
 
 
-def test_a_failure_after_two_turns_in_static_form_ends_nothing_but_its_node():
+@pytest.mark.parametrize("bad", range(8, 60, 3))
+def test_a_failure_after_any_number_of_turns_in_static_form_ends_nothing_but_its_node(bad):
     calls = []
 
     def tick(*_):
         calls.append(1)
-        run.ticks.advance(0.0001 if len(calls) < 10 else 0.002)
-        if len(calls) == 400:
+        run.ticks.advance(0.004)  # longer than a slice: the run gives way at every lease, however long leases are
+        if len(calls) == bad:
             raise ValueError("x")
         return 1
 
-    nodes = [N("n0", tick), *(N(f"n{place}", tick, (f"n{place - 1}",), fallback=0) for place in range(1, 600))]
+    nodes = [N("n0", tick), *(N(f"n{place}", tick, (f"n{place - 1}",), fallback=0) for place in range(1, 80))]
     run = Alone(bind(*nodes))
     run.shared_loop = True
     run.go()
-    assert (len(calls), run.executed, run.failures) == (600, 599, 1)
+    assert (len(calls), run.executed, run.failures) == (80, 79, 1)
+
+
+def test_a_frame_that_gave_way_is_queued_once_however_often_its_run_begins():
+    run = Alone(
+        bind(N("n0"), *(N(f"n{place}", lambda *_: run.ticks.advance(0.004), (f"n{place - 1}",)) for place in range(1, 80)))
+    )
+    run.shared_loop = True
+    worker = run.workers[0]
+    assert not run.drive_inline()
+    run._begin(worker)
+    assert worker.opening == [(run.root, RESUME)]
+    run.go()
+    assert run.executed == 80
 
 
 @pytest.mark.parametrize("later", [True, False])
