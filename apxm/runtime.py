@@ -8,7 +8,8 @@ import secrets
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from time import monotonic
+from functools import partial
+from time import monotonic, time
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from apxm.aam.flows import FlowRegistry
@@ -28,6 +29,8 @@ from apxm.errors import ApxmError, InvalidError, RunCancelled
 from apxm.llm.registry import ModelRegistry
 from apxm.memory.system import MemorySystem
 from apxm.observability.events import RunEnded, RunStarted
+from apxm.observability.stream import EventStream
+from apxm.observability.subscription import Subscription
 from apxm.values import check
 
 if TYPE_CHECKING:
@@ -36,7 +39,7 @@ if TYPE_CHECKING:
     from apxm.artifact import Artifact
     from apxm.graph.model import Graph, Program
     from apxm.llm.base import LanguageModel
-    from apxm.observability.events import Event
+    from apxm.observability.subscription import Subscriber
     from apxm.scheduler.binding import Binding
 
 Executable: TypeAlias = "ExecutionDag | Artifact | Graph | Program"
@@ -44,14 +47,15 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _DEFAULT = RunOptions()
 BINDINGS_MAX = 256  # bound dags kept for the next run
+TRACE_MAX = 1_000_000  # events that a traced run keeps
 COLLECTOR_NODES = 10_000  # from here on the cyclic collector is paused while a dag is bound
 
 
 class Runtime:
     """Runs programs. One per process is enough; runs at once, from threads and from tasks, share nothing of a run.
 
-    A sync and an async context manager; `close` may be called more than once. `clock` (seconds, monotonic) and
-    `loop_factory` are for tests with a virtual clock: see apxm.testing.clock.
+    A sync and an async context manager; `close` may be called more than once. `clock` (seconds, monotonic),
+    `wall_clock` (Unix time) and `loop_factory` are for tests with a virtual clock: see apxm.testing.clock.
     """
 
     def __init__(
@@ -60,10 +64,11 @@ class Runtime:
         *,
         model: LanguageModel | None = None,
         clock: Callable[[], float] = monotonic,
+        wall_clock: Callable[[], float] = time,
         loop_factory: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop,
     ) -> None:
         self.config = config or RuntimeConfig()
-        self._clock = clock
+        self._clock, self._wall = clock, wall_clock
         self.models = ModelRegistry()
         if model is not None:
             self.models.register(model.name, model, default=True)
@@ -77,6 +82,7 @@ class Runtime:
         self._live: set[LocalRun] = set()
         self._prefix = secrets.token_hex(6)
         self._numbers = itertools.count(1)
+        self._subscriptions: tuple[Subscription, ...] = ()
         self._closed = False
         self.static_tier = True  # benches turn it off to measure the tier below
 
@@ -113,8 +119,8 @@ class Runtime:
         try:
             if not state.drive_inline():
                 self._wait(state)
-        except BaseException:
-            self._drop(state)
+        except BaseException as error:
+            self._crashed(state, error)
             raise
         return self._close_run(state, trace)
 
@@ -133,8 +139,8 @@ class Runtime:
         try:
             if not state.drive_inline():
                 await self._wait_async(state)
-        except BaseException:
-            self._drop(state)
+        except BaseException as error:
+            self._crashed(state, error)
             raise
         return self._close_run(state, trace)
 
@@ -148,20 +154,36 @@ class Runtime:
         **named: Any,
     ) -> RunHandle:
         """Start a run and come back at once with its handle: events, cancel, result."""
-        state, trace = self._open(dag, parameters, named, run or _DEFAULT, watched=True)
-        handle = RunHandle(state)
+        options = run or _DEFAULT
+        stream = EventStream()
+        state, trace = self._open(dag, parameters, named, options, stream)
+        handle = RunHandle(state, stream)
 
         async def whole() -> ExecutionResult:
             try:
-                self._announce(state)
                 await state.drive()
-            except BaseException:
-                self._drop(state)
+            except BaseException as error:
+                self._crashed(state, error)
                 raise
             return self._close_run(state, trace)
 
         handle.attach(self._loop.submit(whole()))
         return handle
+
+    def subscribe(self, subscriber: Subscriber, *, nodes: bool = True, content: bool = False) -> Subscription:
+        """Give the events of every run that starts from now on to `subscriber(run_id, event)`, on a thread of its own.
+
+        With `nodes=False` only those of runs and calls come (RunStarted, Called, NodeRetried, Printed, RunEnded), and pure
+        nodes keep their fast ways. `content` lets Called carry prompts, replies, arguments and results.
+        """
+        if self._closed:
+            raise InvalidError("this runtime is closed", hint="make a new Runtime")
+        made = Subscription(subscriber, nodes=nodes, content=content, leave=self._unsubscribe)
+        self._subscriptions = (*self._subscriptions, made)
+        return made
+
+    def _unsubscribe(self, gone: Subscription) -> None:
+        self._subscriptions = tuple(one for one in self._subscriptions if one is not gone)
 
     def _wait(self, state: LocalRun) -> None:
         future = self._loop.submit(state.drive())
@@ -191,8 +213,8 @@ class Runtime:
         parameters: Mapping[str, Any] | None,
         named: Mapping[str, Any],
         options: RunOptions,
-        watched: bool = False,
-    ) -> tuple[LocalRun, list[Event] | None]:
+        stream: EventStream | None = None,
+    ) -> tuple[LocalRun, EventStream | None]:
         if self._closed:
             raise InvalidError("this runtime is closed", hint="make a new Runtime")
         if type(dag) is not ExecutionDag:
@@ -212,17 +234,17 @@ class Runtime:
             clock=self._clock,
         )
         self._live.add(state)
-        trace: list[Event] | None = None
-        if options.trace:
-            trace = []
-            state.watch(trace.append)
-            if not watched:
-                self._announce(state)
+        trace = EventStream(TRACE_MAX) if options.trace else None
+        for kept in (stream, trace):
+            if kept is not None:
+                state.watch(kept.put)
+        for one in self._subscriptions:
+            (state.watch if one.nodes else state.listen)(partial(one.put, state.run_id))
+            state.content = state.content or one.content
+        if state.heard:
+            flow = f"{dag.agent}.{dag.name}"
+            state.publish(RunStarted(state.run_id, flow, dag.node_count, self._wall(), dict(options.metadata)))
         return state, trace
-
-    def _announce(self, state: LocalRun) -> None:
-        dag = state.root.plan.dag
-        state.publish(RunStarted(state.run_id, f"{dag.agent}.{dag.name}", dag.node_count))
 
     def _dag_of(self, program: Any) -> ExecutionDag:
         """Artifacts and graphs become dags; the last ones are remembered by identity."""
@@ -262,14 +284,22 @@ class Runtime:
         self._live.discard(state)
         state.release()
 
-    def _close_run(self, state: LocalRun, trace: list[Event] | None) -> ExecutionResult:
+    def _crashed(self, state: LocalRun, error: BaseException) -> None:
+        """A bug, or somebody stopped waiting: whoever watches still learns how the run ended."""
+        self._drop(state)
+        if state.heard:
+            duration_ms = (self._clock() - state.began) * 1e3
+            state.publish(RunEnded(state.run_id, "fatal", duration_ms, f"{type(error).__name__}: {error}"))
+
+    def _close_run(self, state: LocalRun, trace: EventStream | None) -> ExecutionResult:
         self._drop(state)
         duration_ms = (self._clock() - state.began) * 1e3
         error = state.error or self._refused_output(state)
-        if state.subscribers:
-            outcome = "done" if error is None else error.failure.value
-            state.publish(RunEnded(state.run_id, outcome, duration_ms))
         result = ExecutionResult(state, duration_ms, trace)
+        if state.heard:
+            outcome = "done" if error is None else error.failure.value
+            said = None if error is None else str(error)
+            state.publish(RunEnded(state.run_id, outcome, duration_ms, said, result.stats.totals()))
         if error is not None:
             error.result = result
             raise error
@@ -298,6 +328,8 @@ class Runtime:
         for state in list(self._live):
             state.ask_cancel(RunCancelled("the runtime was closed"))
         self._loop.close(self.config.scheduler_config.grace_ms / 1e3 + 0.25)
+        for one in self._subscriptions:
+            one.close()
         self._capabilities.close()
         self.memory.close()
 

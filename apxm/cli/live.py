@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-    from apxm.cli.progress import Place, Progress, Row
+    from apxm.observability.progress import Place, Progress, Row
 
 SPIN = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 MARKS = {

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from apxm.cli.command import JSON, Command, Option
 from apxm.cli.exits import Exit, exit_code
@@ -15,12 +14,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from apxm.capability.record import CapabilityRecord
-    from apxm.cli.progress import Progress
     from apxm.config import RunOptions, RuntimeConfig
     from apxm.engine.handle import RunHandle
     from apxm.engine.result import ExecutionResult
     from apxm.llm.base import LanguageModel
-    from apxm.observability.events import Event
+    from apxm.observability.progress import Progress
     from apxm.runtime import Runtime
 
 ENDINGS = {"cancelled": "cancelled", "deadline": "out of time", "budget": "out of budget"}
@@ -54,7 +52,7 @@ def run(order: Namespace) -> int:
     """Load, run, report; the exit code."""
     from apxm.cli import source
     from apxm.cli.arguments import bind
-    from apxm.cli.progress import Progress
+    from apxm.observability.progress import Progress
     from apxm.runtime import Runtime
 
     program = source.load(order.file)
@@ -76,6 +74,7 @@ def _see_through(handle: RunHandle, progress: Progress, order: Namespace) -> int
     from apxm.cli.text import as_json
     from apxm.cli.view import choose
     from apxm.errors import ApxmError
+    from apxm.observability.events import to_map
 
     view = choose(progress, quiet=order.quiet)
     with Interrupts(handle.cancel, view.tell) as interrupts:
@@ -91,7 +90,7 @@ def _see_through(handle: RunHandle, progress: Progress, order: Namespace) -> int
     _close(progress, result, "done", order)
     said = result.to_map()
     if order.trace:
-        said["trace"] = [event_map(event) for event in result.events()]
+        said["trace"] = [to_map(event) for event in result.events()]
     report.emit(as_json(said) if order.json else report.result_text(result))
     for failure in result.unhandled:
         report.say(report.failure_text(failure))
@@ -175,11 +174,6 @@ def times(progress: Progress) -> str:
         name = line(" / ".join([*around, row.name]), 44)
         lines.append(f"{name:<44} {row.op:<16} {row.ended.total():>8,} {duration(row.seconds):>10}")
     return "\n".join(lines)
-
-
-def event_map(event: Event) -> dict[str, Any]:
-    """An event as data: its name and its fields."""
-    return {"event": type(event).__name__, **asdict(event)}
 
 
 COMMANDS = {

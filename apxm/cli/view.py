@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self, TextIO
 
-    from apxm.cli.progress import Progress, Row
+    from apxm.observability.progress import Progress, Row
 
 LONG_S = 0.5  # a node faster than this gets no line of its own when it is done
 QUIET_S = 5.0  # after this long without a line, say what is running

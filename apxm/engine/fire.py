@@ -52,6 +52,8 @@ class Firer(Tiers):
     # What most runs never change; as class attributes they cost a run nothing.
     active = parallelism_max = 0  # handlers that wait now, and at most
     busy_s = 0.0  # time spent in handlers that may wait
+    heard = content = False  # somebody takes events of calls; and wants to know what was said in them
+    published = 0  # events so far
     _memory: RunMemory | None = None
     _context: Firing | None = None
     _random: random.Random | None = None
@@ -87,6 +89,7 @@ class Firer(Tiers):
         self.run_id, self.config = run_id, config
         self.models, self.capabilities, self._memories = models, capabilities, memories
         self.subscribers: list[Callable[[Event], None]] = []
+        self.listeners: list[Callable[[Event], None]] = []
         self.usage: dict[str, dict[str, dict[str, float]]] = {}
         self.retries_left = config.retry_budget
         self.abandoned: list[str] = []  # nodes that did not obey a cancellation in time
@@ -110,8 +113,13 @@ class Firer(Tiers):
             self._memory.close()
 
     def publish(self, event: Event) -> None:
+        self.published += 1
+        event.stamp(self.published, self.clock() - self.began)
         for subscriber in self.subscribers:
             subscriber(event)
+        if self.listeners and not isinstance(event, events.NODE_EVENTS):
+            for listener in self.listeners:
+                listener(event)
 
     def record_usage(self, model: str, agent: str, node: str, usage: dict[str, float]) -> None:
         for kind, name in (("model", model), ("agent", agent), ("node", node)):
@@ -240,7 +248,7 @@ class Firer(Tiers):
             return False
         self.credit -= 1
         if self.watched:
-            self.note_started(frame, slot)
+            self.note_started(worker, frame, slot)
         return True
 
     def _go_on(self, worker: Worker, frame: Frame, slot: int) -> bool:
@@ -278,7 +286,7 @@ class Firer(Tiers):
             return
         bound_ms = min(self.config.retry_cap_ms, self.config.retry_base_ms * 2 ** (attempt - 1))
         seconds = self._chance().random() * bound_ms / 1e3
-        if self.watched:
+        if self.heard:
             dag = frame.plan.dag
             self.publish(events.NodeRetried(frame.path(), dag.ids[slot], attempt, seconds, str(error)))
         if frame.running is None:
@@ -295,15 +303,12 @@ class Firer(Tiers):
         return self._random
 
     # ---- events ----------------------------------------------------------------------------------------------------
-    def note_started(self, frame: Frame, slot: int) -> None:
+    def note_started(self, worker: Worker, frame: Frame, slot: int) -> None:
         dag = frame.plan.dag
         item = frame.running.get(slot) if frame.running else None
-        now = self.clock()
-        self._started[frame, slot] = now
+        self._started[frame, slot] = self.clock()
         if item is None:
-            self.publish(
-                events.NodeStarted(frame.path(), dag.ids[slot], dag.names[slot], frame.plan.operation(slot), now - self.began)
-            )
+            self.publish(events.NodeStarted(frame.path(), dag.ids[slot], dag.names[slot], frame.plan.operation(slot), worker.id))
 
     def note_ended(self, frame: Frame, slot: int, outcome: str, error: ApxmError | None = None) -> None:
         dag, now = frame.plan.dag, self.clock()
@@ -317,7 +322,6 @@ class Firer(Tiers):
                 dag.names[slot],
                 frame.plan.operation(slot),
                 outcome,
-                now - self.began,
                 (now - began) * 1e3,
                 str(error) if error is not None else None,
                 winner,
@@ -332,11 +336,16 @@ class Firer(Tiers):
         self.publish(events.FrameClosed(frame.path(), outcome))
 
     def watch(self, subscriber: Callable[[Event], None]) -> None:
-        """Subscribe before the run begins."""
+        """Give every event to `subscriber`; before the run begins."""
         self.subscribers.append(subscriber)
-        self.watched = True
+        self.watched = self.heard = True
         self.replay = False
         self._started: dict[tuple[Frame, int], float] = {}
+
+    def listen(self, listener: Callable[[Event], None]) -> None:
+        """Give the events of the run and its calls to `listener`, and none of its nodes; before the run begins."""
+        self.listeners.append(listener)
+        self.heard = True
 
 
 def _retry() -> None:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import threading
-from collections import deque
 from typing import TYPE_CHECKING
 
-from apxm.errors import RunCancelled
-from apxm.observability.events import RunEnded
+from apxm.errors import InvalidError, RunCancelled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,53 +13,32 @@ if TYPE_CHECKING:
     from apxm.engine.local import LocalRun
     from apxm.engine.result import ExecutionResult
     from apxm.observability.events import Event
-
-EVENTS_MAX = 65_536  # what a subscriber may be behind; beyond it the oldest events go, and `missed` counts them
+    from apxm.observability.stream import EventStream
 
 
 class RunHandle:
     """What `Runtime.start` gives back."""
 
-    def __init__(self, run: LocalRun) -> None:
+    def __init__(self, run: LocalRun, stream: EventStream) -> None:
         self.run_id = run.run_id
-        self.missed = 0
         self._run = run
-        self._events: deque[Event] = deque()
-        self._changed = threading.Condition()
-        self._ended = False
+        self._stream = stream
         self._future: Future[ExecutionResult] | None = None
-        run.watch(self._take)
 
     def attach(self, future: Future[ExecutionResult]) -> None:
         """Called once by the runtime: the future of the finished run."""
         self._future = future
-        future.add_done_callback(self._over)
+        future.add_done_callback(lambda _: self._stream.close())
 
-    def _take(self, event: Event) -> None:
-        with self._changed:
-            if len(self._events) >= EVENTS_MAX:
-                self._events.popleft()
-                self.missed += 1
-            self._events.append(event)
-            self._changed.notify_all()
+    def events(self, after: int = 0) -> Iterator[Event]:
+        """Every event with a sequence number above `after`, then each as it happens; ends when the run has.
 
-    def _over(self, _: object) -> None:
-        with self._changed:
-            self._ended = True
-            self._changed.notify_all()
-
-    def events(self) -> Iterator[Event]:
-        """Every event not yet taken, then each as it happens; ends after RunEnded. For one consumer."""
-        while True:
-            with self._changed:
-                while not self._events and not self._ended:
-                    self._changed.wait()
-                if not self._events:
-                    return
-                event = self._events.popleft()
-            yield event
-            if isinstance(event, RunEnded):
-                return
+        May be called again, by several readers, and after the run: the newest 65,536 events are kept. In place of older ones
+        there is a Gap. To go on where another reader stopped, pass the `seq` of the last event it took.
+        """
+        if after < 0:
+            raise InvalidError(f"events(after={after}): a sequence number is 0 or more")
+        return self._stream.read(after)
 
     def cancel(self, reason: str = "cancelled by its handle") -> None:
         """Ask the run to end; `result` then raises RunCancelled."""

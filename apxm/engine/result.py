@@ -8,11 +8,10 @@ from apxm.errors import ConfigError
 from apxm.scheduler.dataflow import EMPTY
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from apxm.engine.local import LocalRun
     from apxm.errors import ApxmError
     from apxm.observability.events import Event
+    from apxm.observability.stream import EventStream
 
 
 class ExecutionStats:
@@ -54,8 +53,8 @@ class ExecutionStats:
         names = frame.plan.dag.names
         return {names[slot]: frame.status(slot) for slot in range(frame.plan.parameters, frame.plan.size)}
 
-    def to_map(self) -> dict[str, Any]:
-        """JSON form."""
+    def totals(self) -> dict[str, Any]:
+        """JSON form of everything that does not grow with the number of nodes."""
         names = ("executed", "failed", "skipped", "cancelled", "retried", "dropped")
         return {
             **{name: getattr(self, name) for name in names},
@@ -64,8 +63,11 @@ class ExecutionStats:
             "parallelism_max": self.parallelism_max,
             "parallelism_avg": round(self.parallelism_avg, 2),
             "usage": self.usage,
-            "node_status": self.node_status,
         }
+
+    def to_map(self) -> dict[str, Any]:
+        """JSON form."""
+        return {**self.totals(), "node_status": self.node_status}
 
     def __repr__(self) -> str:
         parts = ", ".join(f"{name}={getattr(self, name)}" for name in ("executed", "failed", "skipped", "cancelled"))
@@ -77,7 +79,7 @@ class ExecutionResult:
 
     __slots__ = ("_events", "_run", "run_id", "stats")
 
-    def __init__(self, run: LocalRun, duration_ms: float, events: Sequence[Event] | None) -> None:
+    def __init__(self, run: LocalRun, duration_ms: float, events: EventStream | None) -> None:
         self._run, self._events = run, events
         self.run_id = run.run_id
         self.stats = ExecutionStats(run, duration_ms)
@@ -115,10 +117,10 @@ class ExecutionResult:
         raise KeyError(output)
 
     def events(self) -> list[Event]:
-        """Everything that happened, in order; only when the run was traced."""
+        """Everything that happened, in order; only when the run was traced. Past a million the oldest go, behind a Gap."""
         if self._events is None:
             raise ConfigError("this run kept no events", hint="run it with RunOptions(trace=True)")
-        return list(self._events)
+        return self._events.kept()
 
     def to_map(self) -> dict[str, Any]:
         """JSON form: outputs, value, stats, run_id."""

@@ -236,7 +236,7 @@ class Tiers(RunState):
     def _spin_watched(self, worker: Worker, frame: Frame, ready: list[int], quota: int) -> int:
         """One fast node, with its events."""
         slot = ready.pop()
-        self.note_started(frame, slot)
+        self.note_started(worker, frame, slot)
         try:
             value = frame.binding.run[slot](*frame.plan.getters[slot](frame.v))
         except Exception as error:
@@ -249,7 +249,7 @@ class Tiers(RunState):
         """A handler raised; an engine with a clock may try again."""
         self.failed(worker, frame, slot, self.as_error(frame, slot, raised))
 
-    def note_started(self, frame: Frame, slot: int) -> None:
+    def note_started(self, worker: Worker, frame: Frame, slot: int) -> None:
         """A slot begins to run; called only when watched."""
 
     def as_error(self, frame: Frame, slot: int, error: BaseException) -> ApxmError:

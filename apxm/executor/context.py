@@ -22,7 +22,8 @@ class RunServices(Protocol):
     capabilities: CapabilitySystem
     ledger: Ledger
     deadline: float  # time.monotonic() at which the run must have ended; inf when there is none
-    watched: bool  # somebody wants events; without a watcher nobody needs to make any
+    heard: bool  # somebody takes events of calls; if not, nobody needs to make any
+    content: bool  # and wants to know what was said in them
 
     @property
     def memory(self) -> RunMemory:

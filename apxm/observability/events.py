@@ -1,26 +1,54 @@
-"""What others may watch: one event type per thing that happens in a run. Imports nothing of ours."""
+"""What others may watch: one event type per thing that happens in a run. Imports nothing of ours.
+
+Every event of a run has a sequence number, 1 for the first, and the seconds since the run began. Both are stamped when it is
+published, in the order in which things happened; a number that is missing was lost by the reader, never by the run.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from typing import Any, TypeAlias
 
 Path: TypeAlias = tuple[tuple[int, str | int], ...]  # a frame path: (authored node id, step) from the root
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """What all events have: `seq` counts those of one run from 1, `at` is seconds since it began."""
+
+    seq: int = 0
+    at: float = 0.0
+
+    def stamp(self, seq: int, at: float) -> None:
+        """Set both, once, when it is published: only then are they known."""
+        object.__setattr__(self, "seq", seq)
+        object.__setattr__(self, "at", at)
+
+
 @dataclass(frozen=True, slots=True)
-class NodeStarted:
-    """A node begins to run; `at` is seconds since the run began."""
+class RunStarted(Event):
+    """The first event of every run. `began` is Unix time in seconds; `metadata` is that of its RunOptions."""
+
+    run_id: str
+    flow: str
+    nodes: int
+    began: float = 0.0
+    metadata: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStarted(Event):
+    """A node begins to run, on the worker of that number."""
 
     path: Path
     node: int
     name: str
     op: str
-    at: float
+    worker: int = 0
 
 
 @dataclass(frozen=True, slots=True)
-class NodeEnded:
+class NodeEnded(Event):
     """A node is terminal. `outcome`: done, skipped, failed, cancelled. `winner` is the in-edge position an ANY or RACE took."""
 
     path: Path
@@ -28,41 +56,13 @@ class NodeEnded:
     name: str
     op: str
     outcome: str
-    at: float
     duration_ms: float = 0.0
     error: str | None = None
     winner: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class FrameOpened:
-    """A child frame opens under node `node` of frame `path[:-1]`; `flow` names its dag, `total` counts its siblings if known."""
-
-    path: Path
-    flow: str
-    nodes: int
-    total: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class FrameClosed:
-    """A child frame ended: done, failed or cancelled."""
-
-    path: Path
-    outcome: str
-
-
-@dataclass(frozen=True, slots=True)
-class Printed:
-    """PRINT said something."""
-
-    path: Path
-    node: int
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class NodeRetried:
+class NodeRetried(Event):
     """A node failed with a transient error and is tried again after `seconds`."""
 
     path: Path
@@ -73,8 +73,40 @@ class NodeRetried:
 
 
 @dataclass(frozen=True, slots=True)
-class Called:
-    """One call to the world ended: a capability or a model. `usage` holds tokens and cost where known."""
+class FrameOpened(Event):
+    """A child frame opens under node `path[-1][0]` of frame `path[:-1]`; `total` counts its siblings where known."""
+
+    path: Path
+    flow: str
+    nodes: int
+    total: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class FrameClosed(Event):
+    """A child frame ended: done, failed or cancelled."""
+
+    path: Path
+    outcome: str
+
+
+@dataclass(frozen=True, slots=True)
+class Printed(Event):
+    """PRINT said something."""
+
+    path: Path
+    node: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Called(Event):
+    """One call to the world ended; `kind` is model or capability, `target` its name.
+
+    `usage` holds llm_calls, input_tokens, output_tokens and cost_usd where known. `details` of a model call are temperature,
+    max_output_tokens, model (the one that answered) and finish. `content` is what was said, as text, and there only when a
+    subscriber asked for it: {prompt, reply} or {arguments, result}.
+    """
 
     path: Path
     node: int
@@ -83,24 +115,56 @@ class Called:
     duration_ms: float
     ok: bool
     usage: dict[str, Any] | None = None
+    error: str | None = None
+    details: dict[str, Any] | None = None
+    content: dict[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class RunStarted:
-    """The first event of every run."""
-
-    run_id: str
-    flow: str
-    nodes: int
-
-
-@dataclass(frozen=True, slots=True)
-class RunEnded:
-    """The last event of every run: done, failed, cancelled, or the class of what ended it."""
+class RunEnded(Event):
+    """The last event of every run. `outcome` is done or the class of what ended it, `stats` is ExecutionStats.totals()."""
 
     run_id: str
     outcome: str
     duration_ms: float
+    error: str | None = None
+    stats: dict[str, Any] = field(default_factory=dict)
 
 
-Event: TypeAlias = NodeStarted | NodeEnded | FrameOpened | FrameClosed | Printed | NodeRetried | Called | RunStarted | RunEnded
+@dataclass(frozen=True, slots=True)
+class Gap(Event):
+    """A reader was too slow, or came too late: the events `first` to `last` are gone. Its own `seq` is `last`."""
+
+    first: int
+    last: int
+
+
+NODE_EVENTS = (NodeStarted, NodeEnded, FrameOpened, FrameClosed)  # those that cost a run its fast ways
+KINDS: dict[str, type[Event]] = {
+    kind.__name__: kind
+    for kind in (RunStarted, NodeStarted, NodeEnded, NodeRetried, FrameOpened, FrameClosed, Printed, Called, RunEnded, Gap)
+}
+
+
+def to_map(event: Event) -> dict[str, Any]:
+    """An event as JSON data: its kind, and its fields without those that say nothing."""
+    said: dict[str, Any] = {"event": type(event).__name__}
+    for name in _NAMES[type(event)]:
+        value = getattr(event, name)
+        if value is not None and value != {}:
+            said[name] = value
+    return said
+
+
+def from_map(data: dict[str, Any]) -> Event:
+    """The event that `to_map` gave, read back from JSON. KeyError or TypeError for what is none."""
+    known = KINDS[data["event"]]
+    given = {name: value for name, value in data.items() if name != "event"}
+    if "path" in given:
+        given["path"] = tuple((int(node), step) for node, step in given["path"])
+    if known is FrameOpened:
+        given.setdefault("total", None)
+    return known(**given)
+
+
+_NAMES = {kind: tuple(f.name for f in fields(kind)) for kind in KINDS.values()}

@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from apxm.observability.events import FrameOpened, NodeEnded
 from apxm.testing.firing import canonical
 from apxm.testing.meaning import same
 from apxm.testing.oracle import Choices, OracleMismatch
@@ -49,20 +50,18 @@ def observe(events: Iterable[Event], *, outputs: dict[str, Any], value: Any, err
     seen = Observed(outputs, value, error)
     ended = {"done": seen.done, "failed": seen.failed, "skipped": seen.skipped, "cancelled": seen.cancelled}
     for number, event in enumerate(events):
-        kind = type(event).__name__
-        if kind == "FrameOpened":
-            seen.opened.add(event.path)  # type: ignore[union-attr]
-        elif kind == "NodeEnded":
-            here = (event.path, event.node)  # type: ignore[union-attr]
-            outcome = event.outcome  # type: ignore[union-attr]
+        if isinstance(event, FrameOpened):
+            seen.opened.add(event.path)
+        elif isinstance(event, NodeEnded):
+            here, outcome = (event.path, event.node), event.outcome
             recovered = outcome == "done" and here in seen.failed  # a failure with a fallback
             if not recovered and any(here in one for one in ended.values()):
                 raise OracleMismatch(f"activation {here} ended twice, the second time {outcome}")
             ended[outcome].add(here)
             if outcome in ("done", "failed"):
                 seen.order.setdefault(here, number)
-            if event.winner is not None:  # type: ignore[union-attr]
-                seen.winners[here] = event.winner  # type: ignore[union-attr]
+            if event.winner is not None:
+                seen.winners[here] = event.winner
     return seen
 
 

@@ -28,7 +28,8 @@ NAMES = sorted(TEXT.split())
 
 SIGNATURES = {
     "Runtime": "(config: RuntimeConfig | None = None, *, model: LanguageModel | None = None, clock: Callable[[], float] = ..., "
-    "loop_factory: Callable[[], asyncio.AbstractEventLoop] = ...) -> None",
+    "wall_clock: Callable[[], float] = ..., loop_factory: Callable[[], asyncio.AbstractEventLoop] = ...) -> None",
+    "Runtime.subscribe": "(self, subscriber: Subscriber, *, nodes: bool = True, content: bool = False) -> Subscription",
     "Runtime.execute": "(self, dag: Executable, parameters: Mapping[str, Any] | None = None, /, *, "
     "run: RunOptions | None = None, **named: Any) -> ExecutionResult",
     "Runtime.execute_async": "(self, dag: Executable, parameters: Mapping[str, Any] | None = None, /, *, "
@@ -43,7 +44,7 @@ SIGNATURES = {
     "RunOptions": "(deadline_s: float | None = None, budget: Limits = ..., grants: Sequence[str] = (), "
     "run_id: str | None = None, on_failure: FailurePolicy = 'fail_fast', trace: bool = False, "
     "check: bool = False, metadata: Mapping[str, str] = ...) -> None",
-    "RunHandle.events": "(self) -> Iterator[Event]",
+    "RunHandle.events": "(self, after: int = 0) -> Iterator[Event]",
     "RunHandle.cancel": "(self, reason: str = 'cancelled by its handle') -> None",
     "RunHandle.result": "(self, timeout_s: float | None = None) -> ExecutionResult",
     "Limits": "(llm_calls: int | None = None, input_tokens: int | None = None, output_tokens: int | None = None, "

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 from apxm.errors import ApxmError, BindError, BudgetError, InvalidError, ModelError, TransientError
 from apxm.executor.arguments import renderer, where
 from apxm.executor.bind import Bound, Kind
+from apxm.executor.reporting import report, said_to_model
 from apxm.graph.operation import Effect
 from apxm.graph.ops import attribute_of
 from apxm.graph.template import as_text, parse
 from apxm.llm.base import Message, Prompt, prompt_tokens
 from apxm.llm.structured import OutputSchema
-from apxm.observability.events import Called
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -220,13 +220,17 @@ class Caller:
         reservation = context.run.ledger.reserve(llm_calls=1, input_tokens=asked, output_tokens=self.max_output_tokens)
         # Until the call has ended it may have used all it was given: that is what a cancelled one is booked with.
         used: dict[str, float] = {"llm_calls": 1, "input_tokens": asked, "output_tokens": self.max_output_tokens}
-        began, ok = perf_counter(), False
+        began = perf_counter()
+        reply: Reply | None = None
+        failure: BaseException | None = None
         try:
             reply = await self.model.complete(prompt)
             used |= _reported(reply, used)
-            ok = True
             return reply
-        except Exception as error:
+        except BaseException as error:
+            failure = error
+            if not isinstance(error, Exception):
+                raise
             used["output_tokens"] = 0  # nothing came back that could be charged for
             if isinstance(error, ApxmError):
                 raise
@@ -236,8 +240,12 @@ class Caller:
             spending.used += used["input_tokens"] + used["output_tokens"]
             run = context.run
             run.record_usage(self.name, context.agent, context.name, used)
-            took_ms = (perf_counter() - began) * 1e3
-            run.publish(Called(context.path, context.node, "model", self.name, took_ms, ok, dict(used)))
+            if run.heard:
+                details: dict[str, Any] = {"temperature": prompt.temperature, "max_output_tokens": prompt.max_output_tokens}
+                if reply is not None:
+                    details |= {"model": reply.model, "finish": reply.finish}
+                content = said_to_model(prompt, reply) if run.content else None
+                report(context, "model", self.name, began, failure, usage=dict(used), details=details, content=content)
 
 
 def _reported(reply: Reply, reserved: dict[str, float]) -> dict[str, float]:

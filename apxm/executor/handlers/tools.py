@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import inf
-from time import monotonic
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from apxm.capability.run import failure_of, with_retries
@@ -12,9 +12,10 @@ from apxm.errors import ApxmError, BindError, CapabilityError, TransientError
 from apxm.executor.arguments import renderer, where
 from apxm.executor.bind import Bound, Kind
 from apxm.executor.call import Call
+from apxm.executor.reporting import report, said_to_tool
 from apxm.graph.operation import Effect
 from apxm.graph.template import as_text, parse
-from apxm.observability.events import Called, NodeRetried, Printed
+from apxm.observability.events import NodeRetried, Printed
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Sequence
@@ -52,7 +53,8 @@ class _Invocation:
             return await self._attempt(context, args, kwargs)
 
         def announce(attempt: int, seconds: float, error: ApxmError) -> None:
-            context.run.publish(NodeRetried(context.path, context.node, attempt, seconds, str(error)))
+            if context.run.heard:
+                context.run.publish(NodeRetried(context.path, context.node, attempt, seconds, str(error)))
 
         return await with_retries(
             attempt, retries=self.retries, permit=context.run.retry_permit, announce=announce, until=context.deadline
@@ -64,18 +66,19 @@ class _Invocation:
             run.ledger.take_tool_call()
         until = context.deadline if context.deadline < run.deadline else inf  # of this node, not of the run
         call = run.capabilities.calls.call(record, args, kwargs, timeout_s=self.timeout_s, until=until)
-        return await (_reported(context, record.name, call) if run.watched else call)
+        return await (_reported(context, record.name, call, args, kwargs) if run.heard else call)
 
 
-async def _reported(context: OpContext, name: str, call: Awaitable[Any]) -> Any:
-    """Wait for a call, and tell whoever watches how it went."""
-    began, ok = monotonic(), False
+async def _reported(context: OpContext, name: str, call: Awaitable[Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    """Wait for a call, and tell whoever listens how it went."""
+    began = perf_counter()
     try:
         value = await call
-        ok = True
-    finally:
-        took_ms = (monotonic() - began) * 1e3
-        context.run.publish(Called(context.path, context.node, "capability", name, took_ms, ok))
+    except BaseException as error:
+        report(context, "capability", name, began, error)
+        raise
+    content = said_to_tool(args, kwargs, value) if context.run.content else None
+    report(context, "capability", name, began, None, content=content)
     return value
 
 
@@ -96,8 +99,8 @@ class _Inline:
     def fire(self, context: OpContext, *inputs: Any) -> Any:
         run = context.run
         run.ledger.take_tool_call()
-        if run.watched:
-            return self._watched(context, inputs)
+        if run.heard:
+            return self._reported(context, inputs)
         try:
             return self.call(*inputs)
         except ApxmError as error:
@@ -106,19 +109,18 @@ class _Inline:
         except Exception as error:
             raise self._failure(error) from error
 
-    def _watched(self, context: OpContext, inputs: Sequence[Any]) -> Any:
-        began, ok = monotonic(), False
+    def _reported(self, context: OpContext, inputs: Sequence[Any]) -> Any:
+        began = perf_counter()
         try:
             value = self.call(*inputs)
-            ok = True
-        except ApxmError as error:
-            error.called = error.called or not self.record.repeatable
-            raise
         except Exception as error:
+            report(context, "capability", self.name, began, error)
+            if isinstance(error, ApxmError):
+                error.called = error.called or not self.record.repeatable
+                raise
             raise self._failure(error) from error
-        finally:
-            took_ms = (monotonic() - began) * 1e3
-            context.run.publish(Called(context.path, context.node, "capability", self.name, took_ms, ok))
+        content = said_to_tool(inputs, {}, value) if context.run.content else None
+        report(context, "capability", self.name, began, None, content=content)
         return value
 
     def _failure(self, error: Exception) -> ApxmError:
@@ -156,7 +158,7 @@ def bind_print(spec: NodeSpec, services: Services) -> Bound:
             text = filled(inputs)
         else:
             text = " ".join([*([message] if message else ()), *map(as_text, inputs)])
-        if context.run.watched:
+        if context.run.heard:
             context.run.publish(Printed(context.path, context.node, text))
         return inputs[0] if inputs else text
 

@@ -6,7 +6,6 @@ import pytest
 from rich.console import Console
 
 from apxm.cli.live import LiveTree, fold, tree_order
-from apxm.cli.progress import Progress, Row
 from apxm.cli.view import Lines, state_of
 from apxm.observability.events import (
     Event,
@@ -18,18 +17,19 @@ from apxm.observability.events import (
     Printed,
     RunStarted,
 )
+from apxm.observability.progress import Progress, Row
 
 STORY: list[Event] = [
     RunStarted("r", "brief", 3),
-    NodeStarted((), 1, "list files", "INV", 0.0),
-    NodeEnded((), 1, "list files", "INV", "done", 0.7, 700.0),
-    NodeStarted((), 2, "read all", "MAP", 0.7),
+    NodeStarted((), 1, "list files", "INV", at=0.0),
+    NodeEnded((), 1, "list files", "INV", "done", 700.0, at=0.7),
+    NodeStarted((), 2, "read all", "MAP", at=0.7),
     FrameOpened(((2, 0),), "body", 1, 40),
     FrameOpened(((2, 1),), "body", 1, 40),
-    NodeStarted(((2, 0),), 5, "read", "INV", 0.7),
-    NodeStarted(((2, 1),), 5, "read", "INV", 0.7),
+    NodeStarted(((2, 0),), 5, "read", "INV", at=0.7),
+    NodeStarted(((2, 1),), 5, "read", "INV", at=0.7),
     Printed(((2, 0),), 5, "hello \x1b[31mred"),
-    NodeEnded(((2, 0),), 5, "read", "INV", "done", 0.8, 100.0),
+    NodeEnded(((2, 0),), 5, "read", "INV", "done", 100.0, at=0.8),
     FrameClosed(((2, 0),), "done"),
     NodeRetried(((2, 1),), 5, 1, 0.25, "the disk is busy"),
 ]
@@ -61,7 +61,7 @@ def drawn(progress: Progress, story: list[Event], height: int = 30) -> tuple[str
 
 
 def test_lines_say_what_took_long_what_failed_and_what_was_printed(progress: Progress) -> None:
-    end = NodeEnded(((2, 1),), 5, "read", "INV", "failed", 1.0, 10.0, "no such file")
+    end = NodeEnded(((2, 1),), 5, "read", "INV", "failed", 10.0, "no such file", at=1.0)
     assert said_by_lines(progress, [*STORY, end]) == [
         "[   0.0 s] ✓ list files (INV) in 700 ms",
         "hello \\x1b[31mred",
@@ -71,7 +71,7 @@ def test_lines_say_what_took_long_what_failed_and_what_was_printed(progress: Pro
 
 
 def test_lines_stay_silent_about_fast_nodes(progress: Progress) -> None:
-    fast = [NodeStarted((), 1, "x", "INV", 0.0), NodeEnded((), 1, "x", "INV", "done", 0.0, 3.0)]
+    fast = [NodeStarted((), 1, "x", "INV", at=0.0), NodeEnded((), 1, "x", "INV", "done", 3.0, at=0.0)]
     assert said_by_lines(progress, fast) == []
 
 
@@ -89,7 +89,7 @@ def test_the_tree_shows_each_node_with_its_state_and_how_far_a_map_is(progress: 
 
 
 def test_the_tree_folds_to_the_height_of_the_screen(progress: Progress) -> None:
-    many: list[Event] = [NodeEnded((), node, f"old {node}", "INV", "skipped", 0.0) for node in range(10, 60)]
+    many: list[Event] = [NodeEnded((), node, f"old {node}", "INV", "skipped", at=0.0) for node in range(10, 60)]
     _, picture = drawn(progress, [*many, *STORY], height=12)
     rows = picture.splitlines()
     assert len(rows) <= 12
@@ -98,7 +98,7 @@ def test_the_tree_folds_to_the_height_of_the_screen(progress: Progress) -> None:
 
 
 def test_markup_in_names_and_texts_is_shown_not_obeyed(progress: Progress) -> None:
-    above, picture = drawn(progress, [NodeStarted((), 8, "[bold]x[/bold]", "INV", 0.0), Printed((), 8, "[red]y")])
+    above, picture = drawn(progress, [NodeStarted((), 8, "[bold]x[/bold]", "INV", at=0.0), Printed((), 8, "[red]y")])
     assert "[bold]x[/bold]" in picture
     assert "[red]y" in above
 

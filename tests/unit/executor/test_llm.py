@@ -26,7 +26,8 @@ class Run:
     """What the engine offers to a handler, with a list instead of subscribers."""
 
     run_id = "run-1"
-    watched = True
+    heard = True
+    content = False
 
     def __init__(self, limits=None, permits=100):
         self.ledger = Ledger(limits or Limits())

@@ -48,7 +48,8 @@ class World:
         self.deadline = float("inf")
         self.events: list[Event] = []
         self.permits = 100
-        self.watched = True
+        self.heard = True
+        self.content = False
 
     def add(self, fn: Any, name: str = "tool", **options: Any) -> None:
         self.capabilities.register(name, CapabilityRecord("x", fn, **options))
@@ -484,7 +485,7 @@ def test_an_effect_that_calls_its_failure_transient_is_not_tried_again_either(wo
 
     calls: list[int] = []
     world.add(tool, run=run)
-    world.watched = watched
+    world.heard = watched
     with pytest.raises(TransientError) as failed:
         world.fire(world.bind(retries=9))
     assert calls == [1]

@@ -22,7 +22,7 @@ def oracle(program: Any, **more: Any) -> OracleResult:
 
 
 def ended(node: int, outcome: str = "done", path: Any = (), winner: int | None = None) -> NodeEnded:
-    return NodeEnded(path, node, f"n{node}", "PRINT", outcome, 0.0, winner=winner)
+    return NodeEnded(path, node, f"n{node}", "PRINT", outcome, winner=winner)
 
 
 def chain(**changes: Any) -> Observed:

@@ -222,4 +222,4 @@ def test_the_oracle_shares_no_code_with_what_it_judges() -> None:
     code = "import sys, apxm.testing.oracle, apxm.testing.compare; print(*(m for m in sys.modules if m.startswith('apxm')))"
     loaded = set(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split())
     own = {f"apxm.testing.{name}" for name in ("oracle", "compare", "firing", "meaning", "reading")}
-    assert loaded == {"apxm", "apxm.errors", "apxm.testing", *own}
+    assert loaded == {"apxm", "apxm.errors", "apxm.testing", "apxm.observability", "apxm.observability.events", *own}

@@ -2,8 +2,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from apxm.cli import progress as module
-from apxm.cli.progress import Progress
+from apxm.observability import progress as module
 from apxm.observability.events import (
     Called,
     FrameClosed,
@@ -14,6 +13,7 @@ from apxm.observability.events import (
     RunEnded,
     RunStarted,
 )
+from apxm.observability.progress import Progress
 
 
 @dataclass
@@ -25,11 +25,11 @@ class Clock:
 
 
 def started(node: int, path: tuple = (), at: float = 0.0) -> NodeStarted:
-    return NodeStarted(path, node, f"n{node}", "INV", at)
+    return NodeStarted(path, node, f"n{node}", "INV", at=at)
 
 
 def ended(node: int, outcome: str = "done", path: tuple = (), ms: float = 0.0, error: str | None = None) -> NodeEnded:
-    return NodeEnded(path, node, f"n{node}", "INV", outcome, 0.0, ms, error)
+    return NodeEnded(path, node, f"n{node}", "INV", outcome, ms, error)
 
 
 def test_a_node_goes_from_pending_to_running_to_its_outcome() -> None:
