@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from array import array
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 if TYPE_CHECKING:
-    from array import array
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from apxm.graph.model import Parameter
+
+T = TypeVar("T")
 
 DATA, CONTROL, EFFECT = range(3)
 PARAMETER_CODE = 0  # the operation code of a parameter slot: bound when a frame opens, never fired
@@ -26,18 +29,68 @@ class InEdge:
     position: int
 
 
+class Attributes(Mapping[int, Mapping[str, Any]]):
+    """Attribute maps by slot, as columns: `table` holds the different maps, `places` for every slot 0 or one more than its index.
+
+    A large dag has few different ones. The table is what is looked at once, where a dict would be looked at for each slot.
+    """
+
+    __slots__ = ("places", "table")
+
+    def __init__(self, table: Sequence[Mapping[str, Any]], places: array[int]) -> None:
+        self.table, self.places = table, places
+
+    @classmethod
+    def of(cls, by_slot: Mapping[int, Mapping[str, Any]], size: int) -> Attributes:
+        """The columns of a dict; maps that are one object share their entry."""
+        index: dict[int, int] = {}
+        table: list[Mapping[str, Any]] = []
+        places = array("I", bytes(4 * size))
+        for slot, values in by_slot.items():
+            place = index.get(id(values))
+            if place is None:
+                table.append(values)
+                place = index[id(values)] = len(table)
+            places[slot] = place
+        return cls(table, places)
+
+    @overload
+    def get(self, slot: int, /) -> Mapping[str, Any] | None: ...
+    @overload
+    def get(self, slot: int, default: Mapping[str, Any] | T, /) -> Mapping[str, Any] | T: ...
+    def get(self, slot: int, default: Any = None, /) -> Any:
+        place = self.places[slot]
+        return self.table[place - 1] if place else default
+
+    def __getitem__(self, slot: int) -> Mapping[str, Any]:
+        place = self.places[slot] if 0 <= slot < len(self.places) else 0
+        if not place:
+            raise KeyError(slot)
+        return self.table[place - 1]
+
+    def __contains__(self, slot: object) -> bool:
+        return type(slot) is int and 0 <= slot < len(self.places) and self.places[slot] > 0
+
+    def __iter__(self) -> Iterator[int]:
+        return (slot for slot, place in enumerate(self.places) if place)
+
+    def __len__(self) -> int:
+        return len(self.places) - self.places.count(0)
+
+
 class ExecutionDag:
     """A lowered flow.
 
     Slots 0..p-1 are the parameters, slots p..n-1 the nodes in topological order. The in-edges of slot s are the entries
     in_offsets[s]..in_offsets[s+1]-1 of the edge columns: Data edges first, in argument order, then Control, then Effect.
-    `ports` and `labels` are sparse (edge index -> text), `attributes` and `regions` too (slot -> ...).
+    `ports` and `labels` are sparse (edge index -> text), `regions` too (slot -> region name -> dag).
     `exits` are the slots whose values are the outputs; `ranks` is the upward rank in milliseconds (larger: more urgent).
     `siblings` are the flows of the same program by (agent, flow): FLOW_CALL looks there first.
     """
 
     __slots__ = (
         "__weakref__",
+        "_sorts",
         "agent",
         "attributes",
         "exits",
@@ -80,13 +133,26 @@ class ExecutionDag:
         self.name, self.agent, self.ops, self.ids, self.names = name, agent, ops, ids, names
         self.in_offsets, self.in_sources, self.in_kinds = in_offsets, in_sources, in_kinds
         self.exits, self.ranks, self.parameters = tuple(exits), ranks, tuple(parameters)
-        self.attributes, self.ports, self.labels = attributes or {}, ports or {}, labels or {}
+        self.attributes = attributes if isinstance(attributes, Attributes) else Attributes.of(attributes or {}, len(ops))
+        self.ports, self.labels = ports or {}, labels or {}
         self.regions, self.metadata = regions or {}, metadata or {}
+        self._sorts: Sequence[tuple[int, int]] | None = None
         self.siblings: Mapping[tuple[str, str], ExecutionDag] = {}
 
     def __len__(self) -> int:
         """Slots: parameters and nodes."""
         return len(self.ops)
+
+    @property
+    def sorts(self) -> Sequence[tuple[int, int]]:
+        """The different (operation code, place of its attributes), in the order of the slots that have them first."""
+        if self._sorts is None:
+            self._sorts = list(dict.fromkeys(zip(self.ops, self.attributes.places)))
+        return self._sorts
+
+    def first_of(self, sort: tuple[int, int]) -> int:
+        """The first slot of a sort."""
+        return list(zip(self.ops, self.attributes.places)).index(sort)
 
     @property
     def node_count(self) -> int:

@@ -7,10 +7,11 @@ anything, so each rule is one pass over a column, written for speed: a dag of 10
 from __future__ import annotations
 
 import re
+from array import array
 from itertools import chain, repeat
-from operator import lt
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
+from apxm.artifact.columns import UINT, all_below
 from apxm.dag import CONTROL, EFFECT, PARAMETER_CODE
 from apxm.errors import ArtifactError
 from apxm.graph.ops import BY_CODE, COMMON_ATTRIBUTES, OPERATIONS, Attribute, Operation
@@ -82,8 +83,8 @@ def _check_edges(dag: ExecutionDag, where: str) -> None:
     if offsets[0] or offsets[first] or offsets[-1] != len(kinds) or sorted(offsets) != offsets:
         _fail(where, "offsets must grow from 0, behind the parameters, to the number of edges")
     degrees = map(int.__sub__, offsets[1:], offsets)
-    targets = chain.from_iterable(map(repeat, range(size), degrees))
-    if not all(map(lt, sources, targets)):
+    targets = array(UINT, chain.from_iterable(map(repeat, range(size), degrees)))
+    if not all_below(sources, targets):
         _fail(where, "an edge to a slot that does not come later than its source")
     if kinds.count(0) != len(kinds):
         _check_kinds(dag, set(offsets), where)
@@ -110,27 +111,16 @@ def _check_exits(dag: ExecutionDag, where: str) -> None:
 
 def _check_attributes(dag: ExecutionDag, where: str) -> None:
     """Check every different (operation, attribute map) once. Nodes without attributes count too: some are required."""
-    ops, attributes = dag.ops, dag.attributes
-    checked: set[tuple[int, int]] = set()
-    for slot, values in attributes.items():
-        key = (ops[slot], id(values))
-        if key not in checked:
-            checked.add(key)
-            row = BY_CODE[ops[slot]]
-            if row is None:
-                _fail(where, f"parameter `{dag.names[slot]}` has attributes")
-            problem = attribute_problem(row, values)
-            if problem:
-                _fail(where, f"{row.name} `{dag.names[slot]}`: {problem}")
-    if len(attributes) == len(dag) - len(dag.parameters):
-        return
-    for slot in range(len(dag.parameters), len(dag)):
-        if slot not in attributes:
-            row = BY_CODE[ops[slot]]
-            assert row is not None  # codes are checked before
-            problem = attribute_problem(row, {})
-            if problem:
-                _fail(where, f"{row.name} `{dag.names[slot]}`: {problem}")
+    for sort in dag.sorts:
+        op, place = sort
+        row = BY_CODE[op]
+        if row is None:
+            if place:
+                _fail(where, f"parameter `{dag.names[dag.first_of(sort)]}` has attributes")
+            continue
+        problem = attribute_problem(row, dag.attributes.table[place - 1] if place else {})
+        if problem:
+            _fail(where, f"{row.name} `{dag.names[dag.first_of(sort)]}`: {problem}")
 
 
 def attribute_problem(row: Operation, values: Mapping[str, Any]) -> str | None:

@@ -37,6 +37,22 @@ def unpack(code: str, data: bytes, count: int | None, what: str) -> array[int]:
     return column
 
 
+def all_below(lower: array[int], upper: array[int]) -> bool:
+    """Whether every entry of one UINT column is below that of the other, both below 2**31.
+
+    All entries are compared at once, as lanes of one large integer: with the top bit of each lane set before subtracting,
+    no lane borrows from the next one, and the bit stays where the difference is not negative. Comparing one by one took
+    three times as long, a third of loading a dag of 100,000 nodes.
+    """
+    count = len(lower)
+    top = int.from_bytes(b"\0\0\0\x80" * count, "little")
+    small, large = (int.from_bytes(column.tobytes(), sys.byteorder) for column in (lower, upper))
+    if (small | large) & top:
+        return False
+    ones = top >> 31
+    return ((large | top) - small - ones) & top == top
+
+
 def pack_texts(texts: Mapping[int, str]) -> list[Any]:
     """A sparse column of texts: the distinct ones, the indexes that have one, and which one each has."""
     table: dict[str, int] = {}

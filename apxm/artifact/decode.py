@@ -11,7 +11,7 @@ from apxm.artifact.format import EDGES_MAX, NESTING_MAX, NODES_MAX, Artifact, Ca
 from apxm.artifact.manifest import capabilities_of
 from apxm.artifact.scan import scan
 from apxm.collector import collector_paused
-from apxm.dag import ExecutionDag
+from apxm.dag import Attributes, ExecutionDag
 from apxm.errors import ArtifactError
 from apxm.graph.model import PARAMETER_TYPES, Parameter
 from apxm.graph.ops import Effect
@@ -217,12 +217,11 @@ def _parameters(data: list[Any], where: str) -> list[Parameter]:
     return list(found.values())
 
 
-def _attributes(table: list[Any], which: bytes, size: int, where: str) -> dict[int, dict[str, Any]]:
+def _attributes(table: list[Any], which: bytes, size: int, where: str) -> Attributes:
     """Attribute maps by slot. Slots with the same map share it."""
     if not all(type(values) is dict and values for values in table):
         raise ArtifactError(f"{where}: attributes: expected maps that are not empty")
-    places = unpack(UINT, which, size, f"{where}: attribute_of").tolist()
+    places = unpack(UINT, which, size, f"{where}: attribute_of")
     if set(places) - {0} != set(range(1, len(table) + 1)):
         raise ArtifactError(f"{where}: attribute_of uses maps that are not there, or not all that are")
-    by_place = [None, *table]
-    return {slot: by_place[place] for slot, place in enumerate(places) if place}
+    return Attributes(table, places)

@@ -18,8 +18,8 @@ def capabilities_of(dag: ExecutionDag) -> frozenset[str]:
     stack = [dag]
     while stack:
         one = stack.pop()
-        ops = one.ops
-        found.update({attributes["capability"] for slot, attributes in one.attributes.items() if ops[slot] == _INV})
+        table = one.attributes.table
+        found.update(table[place - 1]["capability"] for op, place in one.sorts if op == _INV)
         for regions in one.regions.values():
             stack.extend(regions.values())
     return frozenset(found)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections import defaultdict
+from itertools import count, pairwise
+from operator import sub
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from apxm.dag import DATA
 from apxm.engine.checking import checked
@@ -10,11 +13,11 @@ from apxm.errors import BindError
 from apxm.executor.bind import Input, NodeSpec, Services
 from apxm.executor.dispatch import binder_of
 from apxm.graph.ops import BY_CODE, Latency
-from apxm.scheduler.binding import ASYNC, CALL, CHEAP, EFFECTS, OPENING, PURE, SHORT, SYNC, WAITING, Binding, Handlers
+from apxm.scheduler.binding import ASYNC, CALL, CHEAP, EFFECTS, OPENING, PURE, SHORT, SYNC, WAITING, Binding, Handlers, never
 from apxm.scheduler.plan import ExecutionPlan
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from apxm.aam.flows import FlowRegistry
     from apxm.capability.system import CapabilitySystem, Grants
@@ -60,31 +63,28 @@ class Binder:
         return binding
 
     def _fill(self, binding: Binding, dag: ExecutionDag, services: Services) -> None:
-        handlers = Handlers(len(dag))
-        fallbacks: dict[int, Any] = {}
-        retries: dict[int, int] = {}
-        plain: dict[tuple[int, int, int], Bound] = {}  # nodes that differ in nothing a binder sees share a handler
+        """Bind what differs, and lay it out in columns: nodes that differ in nothing a binder sees share a handler."""
+        first, size, table = len(dag.parameters), len(dag), dag.attributes.table
         labels: dict[int, set[str]] = {}
         for edge, label in dag.labels.items():
             labels.setdefault(dag.in_sources[edge], set()).add(label)
-        for slot in range(len(dag.parameters), len(dag)):
-            operation = BY_CODE[dag.ops[slot]]
+
+        def row(slot: int) -> tuple[_Row, bool]:
+            operation, place = BY_CODE[dag.ops[slot]], dag.attributes.places[slot]
             assert operation is not None
-            attributes = dag.attributes.get(slot, _NONE)
-            data = dag.in_kinds.count(DATA, dag.in_offsets[slot], dag.in_offsets[slot + 1])
-            key = (dag.ops[slot], id(attributes), data)
-            shared = slot not in dag.regions and slot not in labels and not dag.ports
-            bound = plain.get(key) if shared else None
-            if bound is None:
-                bound = self._bind_node(dag, slot, operation, attributes, frozenset(labels.get(slot, ())), services)
-                if shared and bound.anonymous:
-                    plain[key] = bound
-            self._take(handlers, slot, operation, bound, attributes, dag)
-            if "fallback" in attributes:
-                fallbacks[slot] = attributes["fallback"]
-            if "retries" in attributes:
-                retries[slot] = attributes["retries"]
-        binding.complete(handlers, fallbacks, retries)
+            attributes = table[place - 1] if place else _NONE
+            bound = self._bind_node(dag, slot, operation, attributes, frozenset(labels.get(slot, ())), services)
+            return self._row(slot, operation, bound, attributes, dag), bound.anonymous
+
+        rows: list[_Row] = [_PARAMETER]
+        which = [0] * first
+        if dag.ports or self._check:
+            rows += (row(slot)[0] for slot in range(first, size))
+            which += range(1, size - first + 1)
+        else:
+            alone = {slot for slot in (*dag.regions, *labels) if slot >= first}
+            which += _shared_rows(dag, alone, row, rows)
+        binding.complete(*_columns(rows, which))
 
     def _bind_node(
         self,
@@ -117,41 +117,129 @@ class Binder:
         region.siblings = owner.siblings
         return self.bind(region, region=True)
 
-    def _take(
-        self,
-        handlers: Handlers,
-        slot: int,
-        operation: Operation,
-        bound: Bound,
-        attributes: Mapping[str, Any],
-        dag: ExecutionDag,
-    ) -> None:
+    def _row(self, slot: int, operation: Operation, bound: Bound, attributes: Mapping[str, Any], dag: ExecutionDag) -> _Row:
         kind = int(bound.kind)
-        wrap = self._check and kind != CALL
-        handlers.run[slot] = checked(bound.fn, kind, dag.names[slot]) if wrap else bound.fn
-        handlers.kinds[slot] = kind
-        handlers.effects[slot] = EFFECTS.index(bound.effect)
-        handlers.owns[slot] = bound.owns
-        if bound.label is not None:
-            handlers.labels[slot] = bound.label
+        opens = slot in dag.regions or operation.name == "FLOW_CALL"
+        call = None
         if kind == CALL:
             assert bound.body is not None
-            step = f"{attributes.get('agent_name', dag.agent)}.{attributes['flow_name']}"
-            handlers.calls[slot] = (bound.body, step)
-        if kind == CALL or slot in dag.regions or operation.name == "FLOW_CALL":
-            handlers.scopes.add(slot)
-            handlers.lanes[slot] = OPENING
+            call = (bound.body, f"{attributes.get('agent_name', dag.agent)}.{attributes['flow_name']}")
+        if kind == CALL or opens:
+            lane = OPENING
         elif kind == ASYNC:
-            handlers.lanes[slot] = WAITING if operation.latency in (Latency.MEDIUM, Latency.HIGH) else SHORT
+            lane = WAITING if operation.latency in (Latency.MEDIUM, Latency.HIGH) else SHORT
         else:
-            handlers.lanes[slot] = CHEAP
+            lane = CHEAP
         own = any(declared.name == "timeout_ms" for declared in operation.attributes)
-        opens = slot in dag.regions or operation.name == "FLOW_CALL"
         if "timeout_ms" in attributes and (kind in (PURE, CALL) or (kind == SYNC and not opens and not own)):
             text = f"node `{dag.names[slot]}` ({operation.name}) has a timeout, but it cannot wait"
             raise BindError(text, hint="give the timeout to a node that can wait, or a deadline to the run")
         timeout_ms = bound.timeout_ms
         if timeout_ms is None and not own:  # a row that declares its own leaves the time to its handler
             timeout_ms = attributes.get("timeout_ms")
-        if timeout_ms is not None:
-            handlers.timeouts[slot] = timeout_ms / 1e3
+        return _Row(
+            run=checked(bound.fn, kind, dag.names[slot]) if self._check and kind != CALL else bound.fn,
+            kind=kind,
+            lane=lane,
+            effect=EFFECTS.index(bound.effect),
+            owns=bound.owns,
+            label=bound.label,
+            timeout_s=None if timeout_ms is None else timeout_ms / 1e3,
+            scope=kind == CALL or opens,
+            call=call,
+            attributes=attributes,
+        )
+
+
+class _Row(NamedTuple):
+    """Everything that binding decides about a node, and that nodes may share."""
+
+    run: Callable[..., Any]
+    kind: int = PURE
+    lane: int = CHEAP
+    effect: int = 0
+    owns: bool = False
+    label: str | None = None
+    timeout_s: float | None = None
+    scope: bool = False
+    call: tuple[Any, str] | None = None
+    attributes: Mapping[str, Any] = _NONE
+
+
+_PARAMETER = _Row(never)
+
+
+def _shared_rows(dag: ExecutionDag, alone: set[int], row: Callable[[int], tuple[_Row, bool]], rows: list[_Row]) -> list[int]:
+    """For every node the number of its row in `rows`, to which they are added; those in `alone` share theirs with nobody.
+
+    Nodes with the same operation, attributes and number of inputs share a row, unless their handler knows its node.
+    """
+    first = len(dag.parameters)
+    bounds, kinds = dag.in_offsets.tolist()[first:], dag.in_kinds
+    if kinds.count(DATA) == len(kinds):
+        inputs: Iterable[int] = map(sub, bounds[1:], bounds)
+    else:
+        inputs = (kinds.count(DATA, start, end) for start, end in pairwise(bounds))
+    keys: Iterable[Any] = zip(dag.ops[first:], dag.attributes.places[first:], inputs)
+    if alone:
+        keys = list(keys)
+        for slot in alone:
+            keys[slot - first] = slot
+    numbers: defaultdict[Any, int] = defaultdict(count(len(rows)).__next__)
+    which = [numbers[key] for key in keys]
+    private: set[int] = set()
+    place = 0
+    for number in numbers.values():  # in the order of the nodes that come first
+        place = which.index(number, place)
+        made, anonymous = row(first + place)
+        rows.append(made)
+        if not anonymous:
+            private.add(number)
+    taken: set[int] = set()
+    for place, number in enumerate(which) if private else ():
+        if number in private:
+            if number in taken:
+                which[place] = len(rows)
+                rows.append(row(first + place)[0])
+            taken.add(number)
+    return which
+
+
+def _columns(rows: list[_Row], which: list[int]) -> tuple[Handlers, dict[int, Any], dict[int, int]]:
+    """The columns over all slots, and what few of them have: fallbacks and retries by slot."""
+    handlers = Handlers(0)
+    handlers.run = list(map([row.run for row in rows].__getitem__, which))
+    handlers.kinds, handlers.lanes, handlers.effects, handlers.owns = _bytes_of(rows, which)
+    fallbacks: dict[int, Any] = {}
+    retries: dict[int, int] = {}
+    rare = {number for number, row in enumerate(rows) if row[5:9] != (None, None, False, None) or row.attributes.keys() & _RARE}
+    for slot, number in enumerate(which) if rare else ():
+        if number in rare:
+            row = rows[number]
+            _take_rare(handlers, slot, row)
+            if "fallback" in row.attributes:
+                fallbacks[slot] = row.attributes["fallback"]
+            if "retries" in row.attributes:
+                retries[slot] = row.attributes["retries"]
+    return handlers, fallbacks, retries
+
+
+def _bytes_of(rows: list[_Row], which: list[int]) -> Iterator[bytearray]:
+    """The columns kind, lane, effect and owns."""
+    few = bytes(which) if len(rows) <= 256 else None
+    for values in zip(*((row.kind, row.lane, row.effect, row.owns) for row in rows)):
+        yield bytearray(few.translate(bytes(values).ljust(256)) if few is not None else map(values.__getitem__, which))
+
+
+def _take_rare(handlers: Handlers, slot: int, row: _Row) -> None:
+    if row.label is not None:
+        handlers.labels[slot] = row.label
+    if row.timeout_s is not None:
+        handlers.timeouts[slot] = row.timeout_s
+    if row.scope:
+        handlers.scopes.add(slot)
+    if row.call is not None:
+        handlers.calls[slot] = row.call
+
+
+_RARE = {"fallback", "retries"}

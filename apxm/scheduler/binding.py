@@ -18,6 +18,9 @@ PURE, SYNC, ASYNC, CALL = range(4)  # how a handler is called: fn(*inputs), fn(c
 WAITING, SHORT, CHEAP, OPENING = range(4)  # lanes, most urgent first; OPENING nodes open child frames and rank last
 LANES = 4
 
+_IS_PURE = bytes(kind == PURE for kind in range(256))
+_WAITS_FOR_ALL = bytes(rule in (ALL, COLLECT) for rule in range(256))
+
 EFFECTS = (Effect.PURE, Effect.READ, Effect.IDEMPOTENT, Effect.PAID, Effect.GUARDED)
 
 
@@ -27,7 +30,7 @@ class Handlers:
     __slots__ = ("calls", "effects", "kinds", "labels", "lanes", "owns", "run", "scopes", "timeouts")
 
     def __init__(self, size: int) -> None:
-        self.run: list[Callable[..., Any]] = [_never] * size
+        self.run: list[Callable[..., Any]] = [never] * size
         self.kinds = bytearray(size)
         self.lanes = bytearray(b"\x02" * size)
         self.effects = bytearray(size)  # index into EFFECTS
@@ -38,7 +41,8 @@ class Handlers:
         self.calls: dict[int, tuple[Any, str]] = {}  # slot of kind CALL -> the bound flow, the step of its frame
 
 
-def _never(*_: Any) -> None:
+def never(*_: Any) -> None:
+    """In place of a handler for parameters."""
     raise AssertionError("a parameter slot was fired")
 
 
@@ -93,13 +97,13 @@ class Binding:
             plan.dag.in_sources[edge] for edge, label in plan.dag.labels.items() if label == "error"
         )
         first = plan.parameters
-        fast = bytearray(plan.size)
-        for slot in range(first, plan.size):
-            fast[slot] = self.kinds[slot] == PURE and plan.plain[slot] and plan.rules[slot] in (ALL, COLLECT)
         if RACE in plan.rules:  # a decided RACE cancels ready nodes, which the fast tiers do not look for
-            fast = bytearray(plan.size)
-        self.fast = bytes(fast)
-        self.static = all(fast[first:])
+            self.fast = bytes(plan.size)
+        else:
+            marks = (self.kinds.translate(_IS_PURE), plan.rules.translate(_WAITS_FOR_ALL), plan.plain)
+            inline, waits_for_all, plain = (int.from_bytes(column[first:], "little") for column in marks)
+            self.fast = bytes(first) + (inline & waits_for_all & plain).to_bytes(plan.size - first, "little")
+        self.static = all(self.fast[first:])
         self.trusted = all(self.owns[first:])
         self.order: tuple[list[Callable[..., Any]], Sequence[Getter]] = (
             (self.run[first:], plan.getters[first:]) if first else (self.run, plan.getters)
