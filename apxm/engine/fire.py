@@ -325,6 +325,7 @@ class Firer(Tiers):
                 (now - began) * 1e3,
                 str(error) if error is not None else None,
                 winner,
+                error.code if error is not None else None,
             )
         )
 

@@ -30,9 +30,11 @@ def report(
 ) -> None:
     """Publish Called for a call that began at `began` (perf_counter) and has ended just now."""
     took_ms = (perf_counter() - began) * 1e3
-    said = None if error is None else str(error) or type(error).__name__
-    called = Called(context.path, context.node, kind, target, took_ms, error is None, usage, said, details, content)
-    context.run.publish(called)
+    said = code = None
+    if error is not None:
+        said, code = str(error) or type(error).__name__, getattr(error, "code", type(error).__name__)
+    ok = error is None
+    context.run.publish(Called(context.path, context.node, kind, target, took_ms, ok, usage, said, details, content, code))
 
 
 def said_to_model(prompt: Prompt, reply: Reply | None) -> dict[str, str]:

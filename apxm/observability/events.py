@@ -49,7 +49,10 @@ class NodeStarted(Event):
 
 @dataclass(frozen=True, slots=True)
 class NodeEnded(Event):
-    """A node is terminal. `outcome`: done, skipped, failed, cancelled. `winner` is the in-edge position an ANY or RACE took."""
+    """A node is terminal. `outcome`: done, skipped, failed, cancelled. `code` is that of its error.
+
+    `winner` is the in-edge position that an ANY or RACE took.
+    """
 
     path: Path
     node: int
@@ -59,6 +62,7 @@ class NodeEnded(Event):
     duration_ms: float = 0.0
     error: str | None = None
     winner: int | None = None
+    code: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +105,7 @@ class Printed(Event):
 
 @dataclass(frozen=True, slots=True)
 class Called(Event):
-    """One call to the world ended; `kind` is model or capability, `target` its name.
+    """One call to the world ended; `kind` is model or capability, `target` its name, `code` that of its error.
 
     `usage` holds llm_calls, input_tokens, output_tokens and cost_usd where known. `details` of a model call are temperature,
     max_output_tokens, model (the one that answered) and finish. `content` is what was said, as text, and there only when a
@@ -118,6 +122,7 @@ class Called(Event):
     error: str | None = None
     details: dict[str, Any] | None = None
     content: dict[str, str] | None = None
+    code: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ PATH = ((3, "body"), (1, 4))
 ALL = [
     events.RunStarted("r", "default.f", 2, 1_700_000_000.5, {"file": "x.py"}, seq=1),
     events.NodeStarted(PATH, 1, "a", "ASK", 3, seq=2, at=0.5),
-    events.NodeEnded(PATH, 1, "a", "ASK", "failed", 2.5, "no", 0, seq=3, at=0.6),
+    events.NodeEnded(PATH, 1, "a", "ASK", "failed", 2.5, "no", 0, "raised", seq=3, at=0.6),
     events.NodeRetried((), 1, 2, 0.1, "busy", seq=4),
     events.FrameOpened(PATH, "body", 2, None, seq=5),
     events.FrameOpened(PATH, "body", 2, 7, seq=6),
