@@ -301,4 +301,5 @@ CODES: Mapping[str, str] = {
     "raised": "the program failed on purpose (ERR, GUARD)",
     "stuck": "nodes are left that nothing can ever make ready",
     "cancelled": "the run was cancelled",
+    "record": "a file that is no record of a run, a run that is not recorded, or one that cannot be",
 }

@@ -10,11 +10,12 @@ import os
 import statistics
 import subprocess
 import sys
-from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from benches.conftest import Notes
 
 ROUNDS = 15

@@ -1,13 +1,14 @@
-"""Writes docs/reference from the tables in the code: operations, errors, command line. `--check` only compares."""
+"""Writes docs/reference from the tables in the code: operations, errors, command line, configuration. `--check` only compares."""
 
 from __future__ import annotations
 
 import argparse
 import difflib
 import inspect
+import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -17,12 +18,17 @@ from apxm.cli import ops as cli_ops  # noqa: E402
 from apxm.cli.exits import MEANING, Exit  # noqa: E402
 from apxm.cli.main import COMMANDS, command  # noqa: E402
 from apxm.graph.ops import COMMON_ATTRIBUTES, OPERATIONS  # noqa: E402
+from apxm.settings.keys import KEYS, SECTIONS  # noqa: E402
+from apxm.settings.layers import OTHER_VARIABLES  # noqa: E402
+from apxm.settings.models import MODEL_KINDS  # noqa: E402
+from apxm.settings.secret import FORMS  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from apxm.cli.command import Command
     from apxm.graph.operation import Attribute, Operation
+    from apxm.settings.keys import Key
 
 NOTE = "<!-- Written by tools/make_docs.py from the code. Change the code, then run it. -->\n"
 
@@ -129,11 +135,63 @@ def _cli_page() -> str:
     return _page(lines)
 
 
+def _default(key: Key[Any]) -> str:
+    if key.shown is not None:
+        return key.shown
+    return "" if key.default in (None, ()) else f"`{json.dumps(key.default)}`"
+
+
+def _settings(prefix: str, found: list[Key[Any]]) -> list[str]:
+    rows: list[tuple[object, ...]] = []
+    for key in found:
+        name = f"`{key.name.removeprefix(prefix)}`"
+        rows.append((name, key.kind.expected, _default(key), f"`{key.variable}`", key.doc))
+    return _table(("key", "value", "default", "variable", "meaning"), rows)
+
+
+def _configuration_page() -> str:
+    lines = [NOTE, "# Configuration", ""]
+    lines += [
+        "What `apxm.toml` and the environment may say. [Configure apxm](../how-to/configure.md) explains the layers;",
+        "`apxm config show` prints every value that holds and where it came from. A key that is not here is an error.",
+        "",
+        "## Above all tables",
+        "",
+    ]
+    lines += _settings("", [key for name, key in KEYS.items() if "." not in name])
+    for name, section in SECTIONS.items():
+        about = (inspect.getdoc(section) or "").splitlines()[0]
+        lines += [f"## [{name}]", "", about, ""]
+        lines += _settings(f"{name}.", [key for key in KEYS.values() if key.name.startswith(f"{name}.")])
+    lines += [
+        "## [models.NAME]",
+        "",
+        "A model under a name that nodes may give as `model`, and `run.model` too. Only in files.",
+        "",
+    ]
+    kinds = ", ".join(f"`{name}` ({kind.doc})" for name, kind in MODEL_KINDS.items())
+    rows: list[tuple[object, ...]] = [("`kind`", "all", f"required: {kinds}")]
+    rows += [
+        (f"`{key}`", f"`{name}`", f"required: {doc}") for name, kind in MODEL_KINDS.items() for key, doc in kind.keys.items()
+    ]
+    rows += [("`default`", "all", "true: the model of nodes that name none")]
+    lines += _table(("key", "kind", "meaning"), rows)
+    lines += [f"A value may be a reference in place of a text: {FORMS}. Where a key holds a secret, it must be one.", ""]
+    lines += ["## Variables that are no settings", ""]
+    lines += _table(("variable", "meaning"), [(f"`{name}`", about) for name, about in OTHER_VARIABLES.items()])
+    return _page(lines)
+
+
 def _page(lines: list[str]) -> str:
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
-PAGES = {"operations.md": _operations_page, "errors.md": _errors_page, "cli.md": _cli_page}
+PAGES = {
+    "operations.md": _operations_page,
+    "errors.md": _errors_page,
+    "cli.md": _cli_page,
+    "configuration.md": _configuration_page,
+}
 
 
 def main() -> int:

@@ -64,8 +64,8 @@ class LiveTree:
                 self.console.print(Text(f"✗ {line(event.name, 40)}: {line(event.error or 'failed', 200)}", style="red"))
 
     def tell(self, text: str) -> None:
-        """A line above the tree."""
-        self.console.print(Text(text, style="bold"))
+        """A line above the tree; it may have colours of its own."""
+        self.console.print(Text.from_ansi(text) if "\x1b" in text else Text(text, style="bold"))
 
     def render(self) -> RenderableType:
         """The display of this moment."""

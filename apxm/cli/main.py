@@ -16,13 +16,20 @@ if TYPE_CHECKING:
 
 # Name -> module with a COMMAND (or, for `ops list`, its entry of COMMANDS). One command imports one module.
 COMMANDS = {
+    "init": "init",
     "run": "run",
+    "runs ls": "runs",
+    "runs show": "runs",
+    "runs gc": "runs",
     "compile": "compile",
     "validate": "validate",
     "inspect": "inspect",
     "schema": "schema",
     "ops list": "ops",
     "ops show": "ops",
+    "doctor": "doctor",
+    "config show": "config",
+    "completion": "completion",
 }
 
 

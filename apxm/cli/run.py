@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from apxm.cli.command import JSON, Command, Option
 from apxm.cli.exits import Exit, exit_code
+from apxm.cli.flags import OPTIONS as SETTINGS
 
 if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Mapping
 
     from apxm.capability.record import CapabilityRecord
-    from apxm.config import RunOptions, RuntimeConfig
+    from apxm.cli.recording import Recording
+    from apxm.dag import ExecutionDag
     from apxm.engine.handle import RunHandle
     from apxm.engine.result import ExecutionResult
-    from apxm.llm.base import LanguageModel
     from apxm.observability.progress import Progress
     from apxm.runtime import Runtime
+    from apxm.settings import Settings
 
 ENDINGS = {"cancelled": "cancelled", "deadline": "out of time", "budget": "out of budget"}
 TIMES_SHOWN = 30  # rows of the table that --trace prints
+LEVELS = ("debug", "info", "warning", "error", "off")  # of --log
 
 
 OPTIONS = (
@@ -30,19 +34,13 @@ OPTIONS = (
     Option("flow", "`flow` or `agent.flow`; default: the entry flow", "FLOW", optional=True),
     Option("--param", "a parameter, converted to its declared type; repeatable", "NAME=VALUE", repeat=True),
     Option("--params", "a JSON object of parameters; --param goes before it", "FILE"),
-    Option("--deadline", "end the run after this time", "SECONDS", type=float),
-    Option("--budget", "what the run may spend: llm_calls=10,nodes=1000; repeatable", "NAME=N,…", repeat=True),
-    Option("--grant", "allow a capability; for read, list and write: in a folder; repeatable", "NAME[=FOLDER]", repeat=True),
-    Option("--capabilities", "register the CAPABILITIES of a file or module; repeatable", "FILE.py", repeat=True),
-    Option("--model", "`extractive` (default) or `scripted:FILE`", "MODEL"),
-    Option("--max-parallelism", "how many operations may wait at once", "N", type=int),
-    Option(
-        "--on-failure",
-        "`fail_fast` (default), or `continue`: finish the rest, say what failed, exit by the first failure",
-        "POLICY",
-        default="fail_fast",
-    ),
+    *SETTINGS,
     Option("--trace", "time per node; with --json: every event"),
+    Option("--events", "write every event to a file, as JSON lines; `-`: to standard output, in place of the result", "FILE"),
+    Option("--no-record", "keep no record of this run for `apxm runs`"),
+    Option(
+        "--log", "log from this level on: above the tree on a terminal, else in place of the other lines", "LEVEL", choices=LEVELS
+    ),
     JSON,
     Option("--quiet", "only the result and errors", short="-q"),
 )
@@ -50,76 +48,67 @@ OPTIONS = (
 
 def run(order: Namespace) -> int:
     """Load, run, report; the exit code."""
-    from apxm.cli import source
+    from apxm.cli import flags, source
     from apxm.cli.arguments import bind
+    from apxm.cli.recording import Recording, metadata
+    from apxm.cli.telemetry import Telemetry
     from apxm.observability.progress import Progress
     from apxm.runtime import Runtime
 
+    settings = flags.settings(order)
     program = source.load(order.file)
-    offered = source.offered(program, order.capabilities)
-    dag = program.compiled(offered).into_dag(order.flow)
+    offered = source.offered(program, settings.capabilities)
+    artifact = program.compiled(offered)
+    dag = artifact.into_dag(order.flow)
     parameters = bind(order.param, Path(order.params) if order.params else None, dag.parameters)
-    options = _options(order)
-    with Runtime(_config(order)) as runtime:
-        _equip(runtime, order, offered)
+    options = settings.run_options(trace=order.trace, metadata=metadata(order.file, artifact))
+    with Runtime(settings.runtime_config()) as runtime, Recording(order, settings) as recording, Telemetry(runtime, settings):
+        _equip(runtime, settings, dag, offered)
         progress = Progress.of(dag, time.monotonic)
         handle = runtime.start(dag, parameters, run=options)
-        return _see_through(handle, progress, order)
+        return _see_through(handle, progress, recording, order)
 
 
-def _see_through(handle: RunHandle, progress: Progress, order: Namespace) -> int:
+def _see_through(handle: RunHandle, progress: Progress, recording: Recording, order: Namespace) -> int:
     """Show the run to its end, then its result or its error; the exit code."""
     from apxm.cli import report
     from apxm.cli.interrupts import Interrupts
+    from apxm.cli.recording import STDOUT
     from apxm.cli.text import as_json
     from apxm.cli.view import choose
     from apxm.errors import ApxmError
     from apxm.observability.events import to_map
 
-    view = choose(progress, quiet=order.quiet)
+    tree = sys.stderr.isatty() and not order.quiet
+    view = choose(progress, quiet=order.quiet or (recording.logs and not tree))
     with Interrupts(handle.cancel, view.tell) as interrupts:
         with view:
+            recording.begin(handle.run_id, view.tell, colors=tree)
             for event in handle.events():
                 view.show(event)
+                recording.take(event)
+            recording.close()
         try:
             result = handle.result()
         except ApxmError as error:
-            _close(progress, error.result, ENDINGS.get(error.failure.value, "failed"), order)
+            _close(progress, error.result, ENDINGS.get(error.failure.value, "failed"), recording.recorded, order)
+            if order.events == STDOUT:
+                error.result = None  # its place is taken
             code = report.fail(error, json=order.json)
             return 128 + interrupts.received if interrupts.received else code
-    _close(progress, result, "done", order)
+    _close(progress, result, "done", recording.recorded, order)
     said = result.to_map()
     if order.trace:
         said["trace"] = [to_map(event) for event in result.events()]
-    report.emit(as_json(said) if order.json else report.result_text(result))
+    if order.events != STDOUT:
+        report.emit(as_json(said) if order.json else report.result_text(result))
     for failure in result.unhandled:
         report.say(report.failure_text(failure))
     return exit_code(result.unhandled[0]) if result.unhandled else Exit.OK
 
 
-def _config(order: Namespace) -> RuntimeConfig:
-    from apxm.config import RuntimeConfig, SchedulerConfig
-
-    if order.max_parallelism is None:
-        return RuntimeConfig()
-    return RuntimeConfig(scheduler_config=SchedulerConfig(max_parallelism=order.max_parallelism))
-
-
-def _options(order: Namespace) -> RunOptions:
-    from apxm.cli.arguments import limits
-    from apxm.config import RunOptions
-
-    return RunOptions(
-        deadline_s=order.deadline,
-        budget=limits(order.budget),
-        grants=tuple(order.grant),
-        on_failure=order.on_failure,
-        trace=order.trace,
-    )
-
-
-def _equip(runtime: Runtime, order: Namespace, offered: Mapping[str, CapabilityRecord]) -> None:
-    """Register the capabilities and the model that were named; refuse a grant of something that is not there."""
+def _equip(runtime: Runtime, settings: Settings, dag: ExecutionDag, offered: Mapping[str, CapabilityRecord]) -> None:
+    """Register the capabilities and the models that the program asks for; refuse a typed grant of something not there."""
     from apxm.cli.text import spelling
     from apxm.errors import InvalidError
 
@@ -127,38 +116,37 @@ def _equip(runtime: Runtime, order: Namespace, offered: Mapping[str, CapabilityR
     for name, record in offered.items():
         system.register(name, record)
     known = system.list_capability_names()
-    for grant in order.grant:
+    for grant, origin in zip(settings.grants, settings.origins("grants")):
         name = grant.partition("=")[0]
-        if name not in known:
+        if name not in known and origin.layer == "flag":  # a configuration grants for many programs
             raise InvalidError(f"--grant names `{name}`, which is no capability of this run", hint=spelling(name, known))
-    if order.model is not None:
-        runtime.models.register("default", _model(order.model), default=True)
+    if settings.models or settings.run.model is not None:
+        _register_models(runtime, settings, dag)
 
 
-def _model(spec: str) -> LanguageModel:
-    from apxm.errors import InvalidError
+def _register_models(runtime: Runtime, settings: Settings, dag: ExecutionDag) -> None:
+    """Those that the program asks for, before it starts: what they lack is missed now, and nothing is built in vain."""
+    from apxm.settings.models import asked_for
 
-    kind, colon, file = spec.partition(":")
-    if kind == "extractive" and not colon:
-        from apxm.llm.extractive import ExtractiveModel
-
-        return ExtractiveModel()
-    if kind == "scripted" and file:
-        from apxm.llm.scripted import ScriptedModel
-
-        return ScriptedModel.load(file)
-    raise InvalidError(f"--model is {spec!r}", hint="expected `extractive` or `scripted:FILE`")
+    asked = asked_for(dag)
+    if None in asked or settings.origins("run.model")[0].layer == "flag":
+        runtime.models.register(*settings.default_model(), default=True)
+    for name, table in settings.models.items():
+        if name in asked and name not in runtime.models.names():
+            runtime.models.register(name, table.build())
 
 
-def _close(progress: Progress, result: ExecutionResult | None, outcome: str, order: Namespace) -> None:
+def _close(progress: Progress, result: ExecutionResult | None, outcome: str, recorded: str | None, order: Namespace) -> None:
     from apxm.cli import report
+    from apxm.cli.recording import short
 
     if order.quiet:
         return
     if order.trace:
         report.say(times(progress))
     if result is not None:
-        report.say(report.summary(result.stats, outcome))
+        where = f"; `apxm runs show {short(recorded)}`" if recorded else ""
+        report.say(report.summary(result.stats, outcome) + where)
 
 
 def times(progress: Progress) -> str:

@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 
 
 class RunHandle:
-    """What `Runtime.start` gives back."""
+    """What `Runtime.start` gives back. As the last value of a notebook cell it shows how far the run is, until it ends."""
 
     def __init__(self, run: LocalRun, stream: EventStream) -> None:
         self.run_id = run.run_id
+        self.dag = run.root.plan.dag
         self._run = run
         self._stream = stream
         self._future: Future[ExecutionResult] | None = None
@@ -51,3 +52,8 @@ class RunHandle:
         """Wait for the end. Raises what the run raised; TimeoutError when it is not over in time."""
         assert self._future is not None
         return self._future.result(timeout_s)
+
+    def _ipython_display_(self) -> None:
+        from apxm.observability.notebook import display_run
+
+        display_run(self)

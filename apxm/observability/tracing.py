@@ -13,15 +13,15 @@ from apxm.errors import ConfigError
 from apxm.observability import events
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
-    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
     from opentelemetry.trace import Span, Tracer
 
     Key: TypeAlias = tuple[events.Path, int | None]  # a frame path, and a node in that frame; None is the frame itself
 
 INSTALL = "pip install 'apxm[otel]'"
-EXPORT_TIMEOUT_S = 10
+EXPORT_TIMEOUT_S = 5  # for a batch, repetitions included; a program that has ended waits so long for a collector that is down
 
 
 class RunTracer:
@@ -199,10 +199,11 @@ def _message(role: str, text: str) -> str:
     return json.dumps([{"role": role, "parts": [{"type": "text", "content": text}]}], ensure_ascii=False)
 
 
-def otlp_provider(endpoint: str, *, service: str = "apxm") -> TracerProvider:
+def otlp_provider(endpoint: str, *, service: str = "apxm", lost: Callable[[int], object] = lambda spans: None) -> TracerProvider:
     """A provider that sends spans to a collector by OTLP over HTTP: `endpoint` is its base URL, e.g. http://localhost:4318.
 
-    `provider.shutdown()` sends what is left. ConfigError when the extra is not installed or the URL is none.
+    `provider.shutdown()` sends what is left. `lost` is told how many spans could not be sent, on the thread that sends.
+    ConfigError when the extra is not installed or the URL is none.
     """
     if not endpoint.startswith(("http://", "https://")):
         raise ConfigError(f"the OTLP endpoint is {endpoint!r}", hint="expected a URL such as http://localhost:4318")
@@ -210,10 +211,18 @@ def otlp_provider(endpoint: str, *, service: str = "apxm") -> TracerProvider:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
         from opentelemetry.sdk.resources import Resource
         from opentelemetry.sdk.trace import TracerProvider
-        from opentelemetry.sdk.trace.export import BatchSpanProcessor
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExportResult
     except ImportError as error:
         raise ConfigError("sending traces needs the OTLP exporter, which is not installed", hint=INSTALL) from error
+
+    class Exporter(OTLPSpanExporter):
+        def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+            result = super().export(spans)
+            if result is not SpanExportResult.SUCCESS:
+                lost(len(spans))
+            return result
+
     url = endpoint if endpoint.rstrip("/").endswith("/v1/traces") else f"{endpoint.rstrip('/')}/v1/traces"
     provider = TracerProvider(resource=Resource.create({"service.name": service}), shutdown_on_exit=False)
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(url, timeout=EXPORT_TIMEOUT_S)))
+    provider.add_span_processor(BatchSpanProcessor(Exporter(url, timeout=EXPORT_TIMEOUT_S)))
     return provider

@@ -1,8 +1,9 @@
 """Every python, bash and json block of README and docs runs, in the order of its page.
 
 The blocks of one page share a folder and a Python namespace, so that a tutorial can build up. A comment above a block
-may say more: `<!-- file: NAME -->` also writes the block to that file, `<!-- fails: N -->` expects a bash block to exit
-with N, `<!-- output -->` marks what a program printed: its lines must occur in what the block before it printed.
+may say more: `<!-- file: NAME -->` also writes the block to that file (one named `test_…` is only written: a block with
+pytest runs it), `<!-- fails: N -->` expects a bash block to exit with N, `<!-- output -->` marks what a program printed:
+its lines must occur in what the block before it printed.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ class Reader:
     """Does what a reader of one page would: types every block, in order, in one folder."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.printed = folder, ""
+        self.folder, self.printed = folder, ""  # the folder that `cd` has led to
         self.names: dict[str, object] = {"__name__": "__main__"}
         tools = folder / ".bin"
         tools.mkdir()
@@ -74,6 +75,8 @@ class Reader:
             (self.folder / file).write_text(block.code)
         if block.mark == "output":
             self.compare(block)
+        elif file and file.startswith("test_"):
+            return  # pytest runs it, in a block of its page
         elif block.language in RUN:
             getattr(self, block.language)(block)
 
@@ -86,8 +89,9 @@ class Reader:
         self.printed = out.getvalue()
 
     def bash(self, block: Block) -> None:
+        here = self.folder / ".here"
         done = subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", block.code],
+            ["bash", "-euo", "pipefail", "-c", f"trap 'pwd >{here}' EXIT\n{block.code}"],
             cwd=self.folder,
             env=self.environment,
             stdin=subprocess.DEVNULL,
@@ -99,6 +103,8 @@ class Reader:
         expected = int(block.option("fails") or 0)
         assert done.returncode == expected, f"{block.place} ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
         self.printed = done.stdout + done.stderr
+        self.folder = Path(here.read_text().strip())
+        here.unlink()
 
     def json(self, block: Block) -> None:
         data = json.loads(block.code)

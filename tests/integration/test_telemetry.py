@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 import urllib.error
 import urllib.request
@@ -237,3 +240,40 @@ def test_names_without_end_make_no_series_without_end(monkeypatch):
     assert registry.get_sample_value("apxm_calls_total", {"kind": "capability", "target": "other", "outcome": "done"}) == 7
     counted("r", Gap(1, 5, seq=5))
     assert registry.get_sample_value("apxm_events_lost_total") == 5
+
+
+def run_program(folder, *options, **environment):
+    source = "from apxm import flow, step\n\n\n@flow\ndef small(text: str):\n    return step.ask(f'Say {text}', name='say')\n"
+    (folder / "small.py").write_text(source)
+    return subprocess.run(
+        [sys.executable, "-m", "apxm", "run", "small.py", "--param", "text=hi", *options],
+        cwd=folder,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_the_command_line_sends_a_trace(collector, tmp_path):
+    done = run_program(tmp_path, "--otlp", collector.url)
+    assert done.returncode == 0, done.stderr
+    assert [span.name for span in collector.spans if not span.parent_span_id] == ["run default.small"]
+    assert "chat extractive" in {span.name for span in collector.spans}
+
+
+def test_a_collector_that_is_not_there_is_said_once_and_costs_no_result(tmp_path):
+    done = run_program(tmp_path, APXM_TELEMETRY_OTLP_ENDPOINT="http://127.0.0.1:9")
+    assert done.returncode == 0
+    assert done.stdout
+    assert done.stderr.count("127.0.0.1:9") == 1
+    assert "could not be sent" in done.stderr
+
+
+def test_a_metrics_port_that_is_taken_is_an_error_before_the_run(tmp_path):
+    with Collector() as taken:
+        done = run_program(tmp_path, APXM_TELEMETRY_METRICS_PORT=str(taken.server_port))
+    assert done.returncode == 2
+    assert "cannot serve metrics" in done.stderr
+    assert done.stdout == ""

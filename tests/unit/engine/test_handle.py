@@ -17,6 +17,10 @@ class Watched:
 
     run_id = "r"
 
+    class root:
+        class plan:
+            dag = None
+
 
 @pytest.fixture
 def watched():

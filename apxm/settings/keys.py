@@ -1,0 +1,158 @@
+"""Which settings there are: the one table from which reading, messages, `apxm config show` and the reference derive.
+
+A setting is an attribute of the class of its section. To add one is to add a line here, and to read it somewhere.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, TypeVar, overload
+
+from apxm.config import SchedulerConfig
+from apxm.settings import kinds
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from apxm.settings.kinds import Kind
+    from apxm.settings.origin import Origin
+
+T = TypeVar("T")
+
+PREFIX = "APXM_"
+
+
+class Value(NamedTuple):
+    """A value and who gave it: one origin, or one for each item of a list that was joined."""
+
+    value: Any
+    origins: tuple[Origin, ...]
+
+
+class Key(Generic[T]):
+    """One setting: its kind, what it is when nobody says, what it means. Lists are joined, the rest is replaced.
+
+    `shown` is how the reference writes a default that is not the same everywhere.
+    """
+
+    __slots__ = ("default", "doc", "joined", "kind", "name", "shown")
+
+    def __init__(self, kind: Kind, default: T, doc: str, *, shown: str | None = None) -> None:
+        self.kind, self.default, self.doc, self.shown = kind, default, doc, shown
+        self.joined = isinstance(default, tuple)
+        self.name = ""
+
+    def __set_name__(self, owner: type[Section], name: str) -> None:
+        self.name = f"{owner.section}.{name}" if owner.section else name
+        KEYS[self.name] = self
+
+    @overload
+    def __get__(self, section: None, owner: type[Section]) -> Key[T]: ...
+    @overload
+    def __get__(self, section: Section, owner: type[Section]) -> T: ...
+    def __get__(self, section: Section | None, owner: type[Section]) -> Key[T] | T:
+        if section is None:
+            return self
+        found = section.values.get(self.name)
+        value: T = self.default if found is None else found.value
+        return value
+
+    @property
+    def variable(self) -> str:
+        """The environment variable that sets it."""
+        return PREFIX + self.name.replace(".", "_").upper()
+
+
+KEYS: dict[str, Key[Any]] = {}  # by dotted name, in the order of this page
+
+
+class Section:
+    """The settings of one table of the file, as attributes; `values` has those that somebody gave, by dotted name."""
+
+    section: ClassVar[str] = ""
+    __slots__ = ("values",)
+
+    def __init__(self, values: Mapping[str, Value]) -> None:
+        self.values = values
+
+
+class General(Section):
+    """What stands above all tables."""
+
+    __slots__ = ()
+    state_dir = Key(
+        kinds.FOLDER,
+        "",
+        "where records and other state are kept; made with mode 0700, refused when others may enter it",
+        shown="`$XDG_STATE_HOME/apxm`, else `~/.local/state/apxm`",
+    )
+    grants = Key[tuple[str, ...]](
+        kinds.GRANTS, (), "what programs may call, as with --grant; a name that a program does not have is passed over"
+    )
+    capabilities = Key[tuple[str, ...]](
+        kinds.MODULES, (), "files and modules whose CAPABILITIES programs get, as with --capabilities; they are imported"
+    )
+
+
+class Run(Section):
+    """How programs are run."""
+
+    section = "run"
+    __slots__ = ()
+    deadline_s = Key[float | None](kinds.SECONDS, None, "end a run after this time")
+    on_failure = Key(
+        kinds.choice("fail_fast", "continue"), "fail_fast", "whether the first failure ends the run, or the rest is finished"
+    )
+    max_parallelism = Key(
+        kinds.POSITIVE, SchedulerConfig().max_parallelism, "how many operations may wait at once (model calls, tools)"
+    )
+    model = Key[str | None](
+        kinds.MODEL, None, "the model of nodes that name none; goes before `default = true` of a model", shown="`extractive`"
+    )
+
+
+class Budget(Section):
+    """What one run may spend; without a value, as much as it likes."""
+
+    section = "budget"
+    __slots__ = ()
+    llm_calls = Key[int | None](kinds.COUNT, None, "calls of models")
+    input_tokens = Key[int | None](kinds.COUNT, None, "tokens that models are sent")
+    output_tokens = Key[int | None](kinds.COUNT, None, "tokens that models answer with")
+    cost_usd = Key[float | None](kinds.DOLLARS, None, "what models charge, in US dollars")
+    tool_calls = Key[int | None](kinds.COUNT, None, "calls of capabilities")
+    nodes = Key[int | None](kinds.COUNT, None, "firings of nodes, in all frames")
+    splices = Key[int | None](kinds.COUNT, None, "child frames: flow calls, regions, iterations")
+
+
+class Records(Section):
+    """What is kept of past runs, in the state directory."""
+
+    section = "records"
+    __slots__ = ()
+    enabled = Key(kinds.SWITCH, True, "keep the events of each run, to look at later")
+    runs_max = Key(kinds.POSITIVE, 200, "how many runs are kept; the oldest go first")
+    bytes_max = Key(kinds.POSITIVE, 256 * 1024 * 1024, "how many bytes all kept runs may take; the oldest go first")
+
+
+class Log(Section):
+    """What is written about what happens, for operators."""
+
+    section = "log"
+    __slots__ = ()
+    level = Key(kinds.choice("debug", "info", "warning", "error", "off"), "off", "the least severe messages that are written")
+    format = Key(kinds.choice("console", "json"), "console", "lines for a person, or one JSON object a line")
+
+
+class Telemetry(Section):
+    """Where traces and metrics of `apxm run` go."""
+
+    section = "telemetry"
+    __slots__ = ()
+    otlp_endpoint = Key[str | None](
+        kinds.URL, None, "send traces to this collector, by OTLP over HTTP: http://localhost:4318 is usual"
+    )
+    metrics_port = Key[int | None](kinds.PORT, None, "answer Prometheus on this port of 127.0.0.1 while a program runs")
+    content = Key(kinds.SWITCH, False, "let traces carry what was said to models and tools, and the texts of errors")
+
+
+SECTIONS: dict[str, type[Section]] = {kind.section: kind for kind in (Run, Budget, Records, Log, Telemetry)}

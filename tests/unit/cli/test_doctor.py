@@ -1,0 +1,78 @@
+"""What `apxm doctor` says about a machine that can run apxm, and about one that cannot."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from apxm.cli import checks
+from apxm.cli.main import main
+
+
+def said(capsys):
+    found = json.loads(capsys.readouterr().out)
+    return found["ok"], {(check["area"], check["name"]): check for check in found["checks"]}
+
+
+def test_here_everything_needed_is_there(capsys):
+    assert main(["doctor", "--json"]) == 0
+    ok, found = said(capsys)
+    assert ok
+    assert {area for area, _ in found} == {"environment", "packages", "settings", "models", "sandbox", "cluster", "run"}
+    assert found["packages", "core"]["state"] == "ok"
+    assert found["run", "offline"]["state"] == "ok"
+
+
+def test_a_person_gets_a_line_for_each_and_a_word_at_the_end(capsys):
+    assert main(["doctor"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1] == "apxm can work here"
+    assert any(line.startswith("✓ run") for line in lines)
+
+
+def test_settings_that_cannot_be_read_are_a_failure_with_its_place(tmp_path, capsys):
+    (tmp_path / "apxm.toml").write_text("[run]\ndeadline = 5\n")
+    assert main(["doctor", "--json", "--config", str(tmp_path / "apxm.toml")]) == 2
+    ok, found = said(capsys)
+    assert not ok
+    assert found["settings", "files"]["state"] == "failed"
+    assert "deadline" in found["settings", "files"]["detail"]
+    assert found["run", "offline"]["state"] == "ok"
+
+
+def test_a_state_directory_that_others_may_enter_is_a_failure(tmp_path, capsys, monkeypatch):
+    (tmp_path / "open").mkdir(mode=0o755)
+    (tmp_path / "open").chmod(0o755)
+    monkeypatch.setenv("APXM_STATE_DIR", str(tmp_path / "open"))
+    assert main(["doctor", "--json"]) == 2
+    assert said(capsys)[1]["settings", "state directory"]["state"] == "failed"
+
+
+def test_a_model_without_its_secret_is_a_failure_and_the_secret_of_one_that_has_it_is_not_shown(tmp_path, capsys, monkeypatch):
+    monkeypatch.delenv("SCRIPT", raising=False)
+    (tmp_path / "apxm.toml").write_text('[models.told]\nkind = "scripted"\nfile = { env = "SCRIPT" }\n')
+    assert main(["doctor", "--json", "--config", str(tmp_path / "apxm.toml")]) == 2
+    assert said(capsys)[1]["models", "told"]["state"] == "failed"
+
+
+def test_an_extra_that_is_missing_is_absent_and_says_how_to_get_it(monkeypatch):
+    known = checks._version
+    monkeypatch.setattr(checks, "_version", lambda name: None if name == "chromadb" else known(name))
+    found = {check.name: check for check in checks.packages()}
+    assert (found["memory"].state, found["memory"].hint) == ("absent", "pip install 'apxm[memory]'")
+    monkeypatch.setattr(checks, "_version", lambda name: None if name == "msgpack" else known(name))
+    assert {check.name: check.state for check in checks.packages()}["core"] == "failed"
+
+
+def test_a_program_that_needs_the_network_would_fail_the_offline_check(monkeypatch):
+    code = checks._OFFLINE.replace("with Runtime()", "import socket; socket.create_connection(('127.0.0.1', 9))\nwith Runtime()")
+    monkeypatch.setattr(checks, "_OFFLINE", code)
+    assert checks.offline().state == "failed"
+
+
+@pytest.mark.parametrize("state", ["ok", "absent", "failed"])
+def test_every_state_has_a_mark(state):
+    from apxm.cli.doctor import as_line
+
+    assert as_line(checks.Check("run", "x", state, "text\x1b[0m", "do")).count("\x1b") == 0
