@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from apxm import Artifact, DeniedError, HandlerError, RaisedError, RunOptions, Runtime
+from apxm import Artifact, DeniedError, HandlerError, ModelError, RaisedError, RunOptions, Runtime
 from apxm.observability.events import FrameClosed, FrameOpened
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable
     from types import ModuleType
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -249,11 +249,8 @@ def test_a_summary_does_not_repeat_the_path() -> None:
 
 
 @pytest.fixture
-def runtime() -> Iterator[Runtime]:
-    with Runtime() as runtime:
-        for name, record in brief.CAPABILITIES.items():
-            runtime.capability_system().register(name, record)
-        yield runtime
+def runtime(apxm_runtime: Callable[..., Runtime]) -> Runtime:
+    return apxm_runtime(capabilities=brief.CAPABILITIES)
 
 
 def _options(folder: Path, **more: Any) -> RunOptions:
@@ -333,30 +330,20 @@ def test_an_unreadable_file_is_listed_and_the_others_are_used(runtime: Runtime, 
     ]
 
 
-def test_a_model_that_fails_on_one_summary_costs_that_summary_only(tmp_path: Path) -> None:
+def test_a_model_that_fails_on_one_summary_costs_that_summary_only(
+    apxm_runtime: Callable[..., Runtime], scripted_model: Callable[..., Any], tmp_path: Path
+) -> None:
     _write(tmp_path, {"a.md": "The key hangs behind the clock.", "b.md": "The boat is red."})
-    with Runtime(model=_Half()) as runtime:
-        for name, record in brief.CAPABILITIES.items():
-            runtime.capability_system().register(name, record)
-        text = _answer(runtime, tmp_path, "Where is the key?")
+    model = scripted_model((r"\[b\.md:1\]", ModelError("no opinion on b.md")), default="A fine file.", strict=True)
+    text = _answer(apxm_runtime(model=model, capabilities=brief.CAPABILITIES), tmp_path, "Where is the key?")
     assert "2 files" in text
     assert "A fine file." in text
 
 
-class _Half:
-    """Fails for b.md, answers everything else."""
-
-    name = "half"
-
-    async def complete(self, prompt: Any) -> Any:
-        from apxm import ModelError, Reply, Usage
-
-        if "[b.md:1]" in prompt.messages[-1].content:
-            raise ModelError("no opinion on b.md")
-        return Reply("A fine file.", Usage(1, 1), self.name)
-
-    def count_tokens(self, text: str) -> int:
-        return len(text)
+@pytest.mark.parametrize("question", ["How often must the pump be serviced?", "zeppelin?"], ids=["found", "nothing"])
+def test_what_fires_for_the_sample_is_what_is_kept(runtime: Runtime, trace_snapshot: Callable[..., None], question: str) -> None:
+    artifact = Artifact.load(HOME / "brief.apxm")
+    trace_snapshot(runtime.execute(artifact, folder=str(SAMPLE), question=question, run=_options(SAMPLE, trace=True)))
 
 
 @pytest.mark.parametrize("files", [{}, {"picture.png": "no text", ".hidden.md": "not seen"}])

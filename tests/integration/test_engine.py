@@ -13,24 +13,21 @@ from apxm import CapabilityRecord, Graph, Limits, Program, RunOptions, Runtime, 
 from apxm.errors import ApxmError, BudgetError, DeadlineError, HandlerError, RunCancelled, TransientError
 from apxm.graph.model import AgentGraph
 from apxm.observability.events import NodeEnded, NodeRetried, RunEnded, RunStarted
-from apxm.testing.clock import VirtualClock
 
 
 @pytest.fixture
-def runtime():
-    with Runtime() as runtime:
-        yield runtime
+def runtime(apxm_runtime):
+    return apxm_runtime()
 
 
 @pytest.fixture
-def clock():
-    return VirtualClock()
+def clock(virtual_clock):
+    return virtual_clock
 
 
 @pytest.fixture
-def virtual(clock):
-    with Runtime(clock=clock, loop_factory=clock.new_event_loop) as runtime:
-        yield runtime
+def virtual(apxm_runtime, clock):
+    return apxm_runtime(clock=clock)
 
 
 def nap(runtime, effect="read", seconds=10.0, name="nap"):
@@ -67,20 +64,19 @@ def test_no_barrier_holds_back_a_branch_whose_inputs_are_there(virtual, clock):
     assert clock.now == pytest.approx(7)
 
 
-def test_max_parallelism_bounds_how_many_operations_wait_at_once(clock):
-    config = RuntimeConfig(scheduler_config=SchedulerConfig(max_parallelism=4))
-    with Runtime(config, clock=clock, loop_factory=clock.new_event_loop) as runtime:
-        nap(runtime, seconds=1)
-        result = runtime.execute(naps(12))
+def test_max_parallelism_bounds_how_many_operations_wait_at_once(apxm_runtime, clock):
+    runtime = apxm_runtime(RuntimeConfig(scheduler_config=SchedulerConfig(max_parallelism=4)), clock=clock)
+    nap(runtime, seconds=1)
+    result = runtime.execute(naps(12))
     assert clock.now == pytest.approx(3)
     assert result.stats.parallelism_max == 4
 
 
-def test_without_stealing_the_results_are_the_same(clock):
+def test_without_stealing_the_results_are_the_same(apxm_runtime, clock):
     config = RuntimeConfig(scheduler_config=SchedulerConfig(max_parallelism=4, enable_work_stealing=False))
-    with Runtime(config, clock=clock, loop_factory=clock.new_event_loop) as runtime:
-        nap(runtime, seconds=1)
-        assert runtime.execute(naps(12)).value == ["woke"] * 12
+    runtime = apxm_runtime(config, clock=clock)
+    nap(runtime, seconds=1)
+    assert runtime.execute(naps(12)).value == ["woke"] * 12
 
 
 def test_a_deadline_ends_the_run_in_time_with_its_partial_result(virtual, clock):
@@ -304,35 +300,21 @@ def test_a_finally_that_runs_when_time_is_up_goes_on_to_its_end(virtual, clock, 
 
 
 # ---- failure ---------------------------------------------------------------------------------------------------------
-def test_a_transient_failure_is_tried_again_within_the_budget_of_the_run(virtual):
-    calls = []
-
-    async def flaky():
-        calls.append(1)
-        if len(calls) < 3:
-            raise TransientError("not yet")
-        return "now"
-
-    virtual.capability_system().register("flaky", CapabilityRecord("Fail twice.", flaky, effect="read"))
-    graph = Graph("g")
-    graph.inv("flaky")
-    result = virtual.execute(graph, run=RunOptions(trace=True))
-    assert (result.value, result.stats.retried, len(calls)) == ("now", 2, 3)
+def test_a_transient_failure_is_tried_again_within_the_budget_of_the_run(virtual, fault_plan):
+    nap(virtual)
+    fault_plan.capability("nap").fail("transient", calls=(1, 2))
+    fault_plan.install(virtual)
+    result = virtual.execute(naps(1), run=RunOptions(trace=True))
+    assert (result.value, result.stats.retried) == (["woke"], 2)
 
 
-def test_a_guarded_failure_is_never_tried_again(virtual):
-    calls = []
-
-    async def send():
-        calls.append(1)
-        raise TransientError("lost")
-
-    virtual.capability_system().register("send", CapabilityRecord("Send.", send, effect="guarded"))
-    graph = Graph("g")
-    graph.inv("send")
-    with pytest.raises(ApxmError):
-        virtual.execute(graph)
-    assert len(calls) == 1
+def test_a_guarded_failure_is_never_tried_again(virtual, fault_plan):
+    nap(virtual, effect="guarded")
+    fault_plan.capability("nap").fail("transient")
+    fault_plan.install(virtual)
+    with pytest.raises(TransientError):
+        virtual.execute(naps(1))
+    assert [fault.call for fault in fault_plan.log] == [1]
 
 
 def test_what_a_handler_raises_is_chained_and_located(runtime):

@@ -12,29 +12,24 @@ from apxm.compiler.compile import compile
 from apxm.errors import ApxmError, BindError, BudgetError, CapabilityError, DeadlineError, DeniedError, InvalidError, RunCancelled
 from apxm.graph.model import AgentGraph
 from apxm.observability.events import NodeEnded, NodeStarted, RunEnded, RunStarted
-from apxm.testing.clock import VirtualClock
 
 
 @pytest.fixture
-def clock():
-    return VirtualClock()
+def clock(virtual_clock):
+    return virtual_clock
 
 
 @pytest.fixture
-def runtime_with(clock):
-    """Makes runtimes on the virtual clock with a scheduler configuration; closes them."""
-    made = []
+def runtime_with(apxm_runtime, clock):
+    """Makes runtimes on the virtual clock with a scheduler configuration."""
 
     def make(**config):
-        scheduler = RuntimeConfig(scheduler_config=SchedulerConfig(**config))
-        made.append(Runtime(scheduler, clock=clock, loop_factory=clock.new_event_loop))
-        register(made[-1], "nap", nap(1))
-        register(made[-1], "one", lambda *_: 1, "pure")
-        return made[-1]
+        runtime = apxm_runtime(RuntimeConfig(scheduler_config=SchedulerConfig(**config)), clock=clock)
+        register(runtime, "nap", nap(1))
+        register(runtime, "one", lambda *_: 1, "pure")
+        return runtime
 
-    yield make
-    for runtime in made:
-        runtime.close()
+    return make
 
 
 @pytest.fixture

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from apxm import testing
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
@@ -326,16 +328,12 @@ def test_without_the_plugin_its_settings_are_unknown(run: Any) -> None:
     assert done.ret != 0
 
 
-@pytest.mark.parametrize("name", __import__("apxm.testing").testing.__all__)
+@pytest.mark.parametrize("name", testing.__all__)
 def test_every_public_name_is_there(name: str) -> None:
-    from apxm import testing
-
     assert getattr(testing, name).__name__ == name
     assert name in dir(testing)
 
 
 def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
-    from apxm import testing
-
     with pytest.raises(AttributeError, match="no attribute 'FaultPlans'"):
         _ = testing.FaultPlans

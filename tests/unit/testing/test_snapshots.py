@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from apxm import ApxmError, ConfigError, Graph, InvalidError, RunOptions, compile
+from apxm import ApxmError, ConfigError, Graph, InvalidError, RunOptions, SchedulerConfig, compile
 from apxm.graph.contract import from_json
 from apxm.observability.events import (
     Called,
@@ -22,8 +22,8 @@ from apxm.observability.events import (
     RunEnded,
     RunStarted,
 )
-from apxm.testing import seeded_loops, snapshot
-from apxm.testing.check import Bench
+from apxm.testing import snapshot
+from apxm.testing.check import on_loop
 from apxm.testing.programs import generate
 from apxm.testing.simulator import Simulation, Simulator
 from apxm.testing.snapshots import SnapshotFiles, SnapshotMismatch, folder_of, name_of
@@ -150,14 +150,14 @@ def _choosy(graph: Any) -> bool:
 
 def test_random_programs_have_one_text_in_every_schedule_and_engine(seed: int) -> None:
     compared = 0
-    with Bench() as bench:
-        bench.runtime._loop._factory = seeded_loops(seed)
+    with on_loop(SchedulerConfig(), seed) as bench:
         for number in range(seed, seed + 120):
             made = generate(number)
             if made.size > 60 or _choosy(made.graph):
                 continue
             dag = compile(from_json(made.graph), level=0).into_dag()
             options = RunOptions(on_failure=made.on_failure, trace=True)
+            bench.forget()
             try:
                 kept = snapshot(bench.runtime.execute(dag, made.parameters, run=options))
             except ApxmError:
@@ -165,6 +165,7 @@ def test_random_programs_have_one_text_in_every_schedule_and_engine(seed: int) -
             compared += 1
             simulator = Simulator(bench.runtime, dag, made.parameters, options)
             for schedule in range(3):
+                bench.forget()
                 run = simulator.run(schedule, kind=_Traced).run
                 assert isinstance(run, _Traced)
                 assert snapshot(run.trace).split("\n")[1:] == kept.split("\n")[1:], (seed, number, schedule)
