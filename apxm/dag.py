@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from apxm.graph.model import Parameter
+    from apxm.graph.model import Graph, Parameter
 
 T = TypeVar("T")
 
@@ -168,6 +168,32 @@ class ExecutionDag:
             kind = self.in_kinds[e]
             position = e - self.in_offsets[slot] if kind == DATA else -1
             yield InEdge(self.in_sources[e], kind, self.ports.get(e), self.labels.get(e), position)
+
+    def to_graph(self) -> Graph:
+        """This flow or region as a graph: nodes in topological order, exits by name in `metadata["exits"]`.
+
+        What comes out says what will run, in the vocabulary of graphs; it is not the source.
+        """
+        from apxm.graph.model import Dependency, Edge, Graph, Node
+        from apxm.graph.ops import BY_CODE
+
+        kinds = {DATA: Dependency.DATA, CONTROL: Dependency.CONTROL, EFFECT: Dependency.EFFECT}
+        first = len(self.parameters)
+        nodes, edges = [], []
+        for slot in range(first, len(self)):
+            row = BY_CODE[self.ops[slot]]
+            assert row is not None
+            regions = {name: region.to_graph() for name, region in self.regions.get(slot, {}).items()}
+            nodes.append(Node(self.ids[slot], self.names[slot], row.name, dict(self.attributes.get(slot, {})), regions))
+            for edge in self.in_edges(slot):
+                source = self.parameters[edge.source].name if edge.source < first else self.ids[edge.source]
+                edges.append(Edge(source, self.ids[slot], kinds[edge.kind], edge.port, edge.label))
+        exits = [self.names[slot] for slot in self.exits]
+        return Graph(self.name, nodes, edges, list(self.parameters), {**self.metadata, "exits": exits})
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        return self.to_graph()._repr_html_()
 
     def __repr__(self) -> str:
         return f"<ExecutionDag {self.agent}.{self.name}: {self.node_count} nodes, {self.edge_count} edges>"

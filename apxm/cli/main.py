@@ -24,6 +24,7 @@ COMMANDS = {
     "compile": "compile",
     "validate": "validate",
     "inspect": "inspect",
+    "graph": "graph",
     "schema": "schema",
     "ops list": "ops",
     "ops show": "ops",

@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from apxm.compiler.draft import Draft
-from apxm.compiler.references import texts_of
 from apxm.graph.model import Dependency, Edge, Parameter
+from apxm.graph.references import texts_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping

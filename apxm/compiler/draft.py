@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from apxm.compiler.references import connect
 from apxm.graph.model import Dependency
 from apxm.graph.ops import OPERATIONS, Rule, firing_rule
+from apxm.graph.references import connect
 from apxm.graph.region import is_position
 
 if TYPE_CHECKING:

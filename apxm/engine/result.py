@@ -47,6 +47,12 @@ class ExecutionStats:
         return {kind: dict(self._run.usage.get(kind, {})) for kind in ("model", "agent", "node")}
 
     @property
+    def nodes(self) -> int:
+        """How many the flow itself has."""
+        plan = self._run.root.plan
+        return plan.size - plan.parameters
+
+    @property
     def node_status(self) -> dict[str, str]:
         """Name -> done, failed, skipped, cancelled or pending, for the nodes of the flow itself."""
         frame = self._run.root
@@ -128,3 +134,9 @@ class ExecutionResult:
 
     def __repr__(self) -> str:
         return f"ExecutionResult(run_id={self.run_id!r}, outputs={list(self.outputs)}, {self.stats!r})"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        from apxm.engine.notebook import result_html
+
+        return result_html(self)

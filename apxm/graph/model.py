@@ -65,6 +65,12 @@ class Graph(Authoring):
     parameters: list[Parameter] = field(default_factory=list)
     metadata: dict[str, Any] = field(default_factory=dict)
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        from apxm.graph.render.notebook import graph_html
+
+        return graph_html(self)
+
 
 @dataclass(slots=True)
 class AgentGraph:

@@ -86,7 +86,8 @@ class History:
     """One run. `spans` are in the order in which they ended, unfinished ones last; nodes that never began have none.
 
     `began` is Unix time in seconds. `duration_ms` of an unfinished run reaches to its last event. `spans_left_out`
-    counts those past SPANS_MAX, `places_left_out` the firings at places past PLACES_MAX. `gaps` are events that whoever recorded them lost.
+    counts those past SPANS_MAX, `places_left_out` the firings at places past PLACES_MAX. `gaps` are events that whoever
+    recorded them lost.
     """
 
     run_id: str = ""

@@ -6,9 +6,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from apxm.compiler.passes.effects import effect_of
-from apxm.compiler.references import texts_of
 from apxm.graph.model import Dependency
 from apxm.graph.ops import Effect, Rule
+from apxm.graph.references import texts_of
 
 if TYPE_CHECKING:
     from collections.abc import Hashable

@@ -30,7 +30,9 @@ def connect(graph: Graph) -> list[Edge]:
             fed.setdefault(edge.target, []).append(edge)
     edges = list(graph.edges)
     for node in graph.nodes:
-        row = OPERATIONS[node.op]
+        row = OPERATIONS.get(node.op)
+        if row is None:
+            continue  # validation names it; a picture shows it
         text = texts_of(row, node.attributes) if node.attributes else None
         if text is not None or (row.inputs_min and parameters):
             edges.extend(_implied(node, row, text, fed.get(node.id, []), ids, parameters))

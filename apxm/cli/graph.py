@@ -1,0 +1,166 @@
+"""`apxm graph`: a program as a picture, with what a run did if one is named. Runs nothing of it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from secrets import token_hex
+from typing import TYPE_CHECKING
+
+from apxm.cli.command import JSON, Command, Option
+from apxm.cli.exits import Exit
+from apxm.cli.flags import OPTIONS as SETTINGS
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from collections.abc import Mapping
+
+    from apxm.artifact.format import Artifact, FlowKey
+    from apxm.cli.source import Source
+    from apxm.graph.model import Graph
+    from apxm.graph.render.overlay import Overlay
+    from apxm.observability.history import History
+
+FORMATS = ("tree", "mermaid", "html")
+ENDINGS = {".html": "html", ".htm": "html", ".mmd": "mermaid", ".mermaid": "mermaid"}
+STDOUT = "-"  # as the OUT of -o
+CONFIG = next(option for option in SETTINGS if option.name == "--config")
+
+OPTIONS = (
+    Option("file", "an artifact, a graph as JSON, or a Python file (`file.py:name`)", "FILE"),
+    Option("flow", "`flow` or `agent.flow`; default: all", "FLOW", optional=True),
+    Option(
+        "--format",
+        "`tree` (default), `mermaid`, or `html`: one page that needs nothing else; by default that of OUT",
+        "FORMAT",
+        choices=FORMATS,
+    ),
+    Option("--out", "where to write; `-`: standard output. Default for html: FILE with the ending .html", "OUT", short="-o"),
+    Option("--run", "lay a run over it: the beginning of its id, `last`, or a file that `--events` wrote", "ID|FILE.jsonl"),
+    CONFIG,
+    JSON,
+)
+
+
+def graph(order: Namespace) -> int:
+    """Read, draw, say where it is; the exit code."""
+    from apxm.artifact.lift import lift
+    from apxm.cli import report, source
+    from apxm.cli.text import as_json, count, printable
+
+    program = source.load(order.file)
+    form, target = _form(order), _target(order, program)
+    artifact = program.artifact or program.compiled_report(0, source.offered(program, ()))[0]
+    flows = lift(artifact)
+    run, notes = _run(order, program, artifact, flows)
+    if order.flow is not None:
+        dag = artifact.into_dag(order.flow)
+        flows = {(dag.agent, dag.name): flows[dag.agent, dag.name]}
+    text, told = _drawn(form, artifact, flows, run)
+    notes += told
+    for note in notes:
+        report.say(printable(f"note: {note}"))
+    if target is None:
+        report.emit(as_json({"format": form, "text": text, "notes": notes}) if order.json else text)
+        return Exit.OK
+    _save(target, text)
+    said = {"file": str(target), "format": form, "flows": [".".join(key) for key in flows], "notes": notes}
+    size = f"{form} of {count(len(flows), 'flow')}, {count(len(text.encode()), 'byte')}"
+    report.emit(as_json(said) if order.json else f"{target}: {size}")
+    return Exit.OK
+
+
+def _form(order: Namespace) -> str:
+    """What was asked for, else what the ending of OUT says."""
+    return order.format or ENDINGS.get(Path(order.out or "").suffix.lower(), "tree")
+
+
+def _target(order: Namespace, program: Source) -> Path | None:
+    """Where to write; None is standard output. A page goes to a file, since nobody wants to see its text."""
+    from apxm.errors import InvalidError
+
+    if order.out is None:
+        return program.path.with_suffix(".html") if _form(order) == "html" else None
+    if order.out == STDOUT:
+        return None
+    target = Path(order.out)
+    if target.exists() and target.samefile(program.path):
+        raise InvalidError(f"--out {target} would replace the program", hint="name another file")
+    return target
+
+
+def _drawn(form: str, artifact: Artifact, flows: Mapping[FlowKey, Graph], run: Overlay | None) -> tuple[str, list[str]]:
+    """The picture, and what its reader must be told."""
+    if form == "html":
+        from apxm.graph.render.page import page
+
+        effects = {name: facts.effect for used in artifact.manifest.values() for name, facts in used.items()}
+        return page(flows, title=artifact.name, entry=artifact.entry, effects=effects, run=run)
+    if form == "mermaid":
+        from apxm.graph.render.mermaid import limits, mermaid
+
+        text = mermaid(flows, artifact.entry, run)
+        return text, limits(flows, text)
+    from apxm.graph.render.tree import tree
+
+    return tree(flows, artifact.entry, run), []
+
+
+# ---- the run ---------------------------------------------------------------------------------------------------------
+def _run(
+    order: Namespace, program: Source, artifact: Artifact, flows: Mapping[FlowKey, Graph]
+) -> tuple[Overlay | None, list[str]]:
+    """The run that was asked for, laid over the flows, and what makes it doubtful."""
+    if order.run is None:
+        return None, []
+    from apxm.cli.recorded import history
+    from apxm.graph.render.overlay import overlay
+
+    ran = history(order.run, order.config)
+    doubt = _doubt(ran, program, artifact, flows)
+    return overlay(ran, flows), [doubt] if doubt else []
+
+
+def _doubt(run: History, program: Source, artifact: Artifact, flows: Mapping[FlowKey, Graph]) -> str | None:
+    """Why the picture may not be of what ran. InvalidError when it cannot be."""
+    from apxm.cli.recorded import belongs
+    from apxm.cli.source import offered
+    from apxm.errors import InvalidError
+
+    names = [".".join(key) for key in flows]
+    if run.flow not in names:
+        known = ", ".join(f"`{name}`" for name in names[:10])
+        said = f"the run `{run.run_id}` was of the flow `{run.flow}`, which {program.path} does not have"
+        raise InvalidError(said, hint=f"it has {known}")
+    return belongs(run, run.flow, {artifact.digest, program.compiled(offered(program, ())).digest})
+
+
+def _save(target: Path, text: str) -> None:
+    """Write the file: whoever reads it sees the old content or all of the new one."""
+    from apxm.errors import InvalidError
+
+    draft = target.with_name(f".{target.name}.{os.getpid()}-{token_hex(4)}")
+    try:
+        try:
+            with draft.open("x", encoding="utf-8") as file:
+                file.write(text if text.endswith("\n") else text + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+            draft.replace(target)
+        except BaseException:
+            draft.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise InvalidError(f"cannot write {target}: {error.strerror or error}", hint="-o names another file") from error
+
+
+COMMANDS = {
+    "graph": Command(
+        "graph",
+        "Draw a program as a tree, as Mermaid, or as a page to look around in.",
+        "A graph is drawn as it is written, an artifact as it was compiled. With --run, every node says what happened\n"
+        "there: how often, how long, with what outcome; the page adds the critical path and who worked when.",
+        OPTIONS,
+        graph,
+    )
+}

@@ -1,0 +1,96 @@
+"""How texts of a program are shortened, measured and made harmless before they are drawn. Knows no markup."""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from typing import TYPE_CHECKING, Any
+
+from apxm.graph.ops import OPERATIONS
+
+if TYPE_CHECKING:
+    from apxm.graph.model import Node
+    from apxm.graph.operation import Operation
+
+# Control characters, and those that turn the direction of what follows: a name may not reorder the text around it.
+_INVISIBLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb\ud800-\udfff]")
+_SENTENCE = re.compile(r".*?[.;](?=\s|$)", re.S)
+_SAID = (  # the attribute that says most about a node, first one given wins
+    *("capability", "flow_name", "condition", "mode", "match", "key", "query", "queue", "recipient", "label", "loop"),
+    *("template_str", "goal", "claim", "message", "recovery_template", "value", "code", "checkpoint", "description", "context"),
+)
+TEXT_MAX = 2_000  # characters of one attribute that a picture carries
+
+
+def clean(text: str) -> str:
+    """`text` on one line, with a visible sign for every invisible character."""
+    return _INVISIBLE.sub(lambda match: " " if match[0] in "\t\n\r" else f"\\u{ord(match[0]):04x}", text)
+
+
+def cells(text: str) -> int:
+    """How many columns of a fixed-width font it takes."""
+    if text.isascii():
+        return len(text)
+    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
+
+
+def clip(text: str, width: int) -> str:
+    """`text` in at most `width` columns."""
+    flat = clean(text)
+    if cells(flat) <= width:
+        return flat
+    kept, used = [], 1
+    for character in flat:
+        used += cells(character)
+        if used > width:
+            break
+        kept.append(character)
+    return "".join(kept).rstrip() + "…"
+
+
+def value_text(value: Any) -> str:
+    """A value as a person writes it: text as it stands, anything else as JSON."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+
+
+def bounded(value: Any) -> str:
+    """`value_text`, cut past TEXT_MAX with a word about what is missing."""
+    text = value_text(value)
+    return text if len(text) <= TEXT_MAX else f"{text[:TEXT_MAX]}… ({len(text):,} characters)"
+
+
+def said(node: Node) -> str:
+    """What tells this node from others of its operation: its capability, condition, prompt, value."""
+    given = node.attributes
+    if node.op == "LOOP":
+        parts = [f"at most {given['max_iterations']}"] if "max_iterations" in given else []
+        parts += [f"{name} {given[name]}" for name in ("while", "until") if name in given]
+        return ", ".join(parts)
+    if node.op == "FLOW_CALL" and "agent_name" in given:
+        return f"{given['agent_name']}.{given.get('flow_name', '')}"
+    if node.op == "BRANCH_ON_VALUE" and "condition" not in given:
+        return f"= {value_text(given.get('value', True))}"
+    return next((value_text(given[name]) for name in _SAID if name in given), "")
+
+
+def sentence(row: Operation) -> str:
+    """The first sentence of what an operation does."""
+    found = _SENTENCE.match(row.doc)
+    return (found[0] if found else row.doc).rstrip(";.") + "."
+
+
+def category(op: str) -> str:
+    """The kind of work: llm, tools, memory, control_flow, …; `unknown` for what is no operation."""
+    row = OPERATIONS.get(op)
+    return row.category if row else "unknown"
+
+
+def duration(ms: float) -> str:
+    """A duration with two or three meaningful digits: `0.2 ms`, `35 ms`, `1.25 s`, `2 m 05 s`."""
+    if ms < 1_000:
+        return f"{ms:.0f} ms" if ms >= 10 or not ms else f"{ms:.2g} ms"
+    if ms < 60_000:
+        return f"{ms / 1e3:.2f} s" if ms < 10_000 else f"{ms / 1e3:.1f} s"
+    minutes, seconds = divmod(round(ms / 1e3), 60)
+    return f"{minutes} m {seconds:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} m"
