@@ -25,6 +25,8 @@ COMMANDS = {
     "validate": "validate",
     "inspect": "inspect",
     "graph": "graph",
+    "analyze": "analyze",
+    "explain": "explain",
     "schema": "schema",
     "ops list": "ops",
     "ops show": "ops",

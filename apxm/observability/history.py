@@ -28,8 +28,9 @@ PLACES_MAX = 20_000  # a program has as many places as nodes, unless a flow call
 class PlaceFacts:
     """What happened at one place of the program, over all its firings. Times are in milliseconds, `*_at` in seconds.
 
-    `count` is by outcome: done, failed, skipped, cancelled, unfinished. `fired` counts those that began, and only these
-    have a time. `error` is the last one. `usage` sums what its calls used.
+    `count` is by outcome: done, failed, skipped, cancelled, unfinished; a firing that failed and gave its fallback is both
+    failed and done. `fired` counts those that began, and only these have a time. `error` is the last one. `usage` sums
+    what its calls used.
     """
 
     place: Place
@@ -119,6 +120,7 @@ class _Reading:
     def __init__(self, history: History) -> None:
         self.history = history
         self._open: dict[tuple[Path, int], events.NodeStarted] = {}
+        self._failed: tuple[Path, int] | None = None  # the firing that the last event said had failed
         self._last_at = 0.0
         self._ended = False
 
@@ -165,7 +167,10 @@ class _Reading:
         facts = self._facts(event.path, event.node, event)
         if facts is not None:
             facts.error = event.error or facts.error
-        if begun is None and event.outcome in ("skipped", "cancelled") and not event.duration_ms:  # it never began
+        never_began = event.outcome in ("skipped", "cancelled") and not event.duration_ms
+        fell_back = event.outcome == "done" and self._failed == (event.path, event.node)  # the same firing, with its fallback
+        self._failed = (event.path, event.node) if event.outcome == "failed" else None
+        if begun is None and (never_began or fell_back):
             if facts is not None:
                 facts.count[event.outcome] += 1
                 facts.seen(event.at)

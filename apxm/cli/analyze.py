@@ -1,0 +1,263 @@
+"""`apxm analyze`: the shape of a flow in time, and what it can cause at most. Runs nothing of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from apxm.cli.command import JSON, Command, Option
+from apxm.cli.exits import Exit
+from apxm.cli.flags import OPTIONS as SETTINGS
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from apxm.artifact.format import Artifact
+    from apxm.capability.record import CapabilityRecord
+    from apxm.graph.amounts import Bound
+    from apxm.graph.analysis import Analysis, Shape
+    from apxm.graph.bounds import Certificate
+    from apxm.graph.critical import Step
+    from apxm.observability.history import History
+
+CONFIG = next(option for option in SETTINGS if option.name == "--config")
+CAPABILITIES = Option(
+    "--capabilities", "know the effects of the CAPABILITIES of a file or module; repeatable", "FILE.py", repeat=True
+)
+FILE = Option("file", "an artifact, a graph as JSON, or a Python file (`file.py:name`)", "FILE")
+FLOW = Option("flow", "`flow` or `agent.flow`; default: the entry flow", "FLOW", optional=True)
+RUN = Option("--run", "times of a recorded run: the beginning of its id, `last`, or a file of `--events`", "ID|FILE.jsonl")
+
+ROWS_MAX = 40  # of phases, and of a critical path
+NAMES_MAX = 8  # of one phase
+CAUSES_MAX = 5  # for one bound
+QUANTITIES = {
+    "llm_calls": "model calls",
+    "input_tokens": "input tokens",
+    "output_tokens": "output tokens",
+    "cost_usd": "cost in USD",
+    "tool_calls": "tool calls",
+    "guarded_effects": "guarded effects",
+    "splices": "plans by a model",
+    "firings": "nodes that fire",
+    "frames": "child frames",
+}
+
+
+def analyze(order: Namespace) -> int:
+    """Read, reckon, show; the exit code."""
+    from apxm.artifact.lift import lift
+    from apxm.cli import recorded, report, source
+    from apxm.cli.text import as_json, printable
+    from apxm.graph.analysis import analyse
+    from apxm.graph.bounds import bounds
+    from apxm.graph.critical import critical_path
+
+    program = source.load(order.file)
+    offered = source.offered(program, order.capabilities)
+    artifact = program.compiled(offered)
+    dag = artifact.into_dag(order.flow)
+    key, flows = (dag.agent, dag.name), lift(artifact)
+    known = effects(artifact, offered)
+    history, path = None, []
+    if order.run is not None:
+        history = recorded.history(order.run, order.config)
+        doubt = recorded.belongs(history, ".".join(key), [artifact.digest])
+        if doubt is not None:
+            report.say(printable(f"note: {doubt}"))
+        path = critical_path(history, flows)
+    analysis = analyse(flows, key, effects=known, history=history)
+    certificate = bounds(flows, key, known)
+    if order.json:
+        said = {**analysis_map(analysis), "certificate": certificate_map(certificate)}
+        report.emit(as_json(said if history is None else {**said, "run": run_map(history, path)}))
+        return Exit.OK
+    lines = [*analysis_lines(analysis), *(run_lines(history, path) if history is not None else ()), *bound_lines(certificate)]
+    report.emit(printable("\n".join(lines)))
+    return Exit.OK
+
+
+def effects(artifact: Artifact, offered: Mapping[str, CapabilityRecord]) -> dict[str, str | None]:
+    """Effect classes by capability: of the built-in tools, of what the artifact knows, of what is offered."""
+    from apxm.capability.tools import files
+
+    known: dict[str, str | None] = {name: record.effect.value for name, record in files.records().items()}
+    for facts in artifact.manifest.values():
+        known |= {name: fact.effect for name, fact in facts.items() if fact.effect is not None}
+    return known | {name: record.effect.value for name, record in offered.items()}
+
+
+# ---- for a script ----------------------------------------------------------------------------------------------------
+def analysis_map(analysis: Analysis) -> dict[str, Any]:
+    """JSON form; `times` is `classes`, or the id of the run whose means were taken."""
+    return {"flow": analysis.flow, "times": analysis.times, "assumed": list(analysis.assumed), **shape_map(analysis.shape)}
+
+
+def shape_map(shape: Shape) -> dict[str, Any]:
+    """JSON form of one graph and of those inside of it."""
+    steps = [{"name": s.name, "in": list(s.around), "op": s.op, "ms": round(s.ms, 3), "times": s.times} for s in shape.critical]
+    return {
+        "phases": [list(phase) for phase in shape.phases],
+        "parallelism": {"max": shape.parallelism_max, "average": round(shape.parallelism_avg, 2)},
+        "sequential_ms": round(shape.sequential_ms, 3),
+        "critical_ms": round(shape.critical_ms, 3),
+        "critical_path": steps,
+        "inside": [{"name": inner.name, **shape_map(inner)} for inner in shape.inside],
+    }
+
+
+def certificate_map(certificate: Certificate) -> dict[str, Any]:
+    """JSON form: every bound with its number (null: none), its text, and what makes it unbounded."""
+    return {
+        "bounds": {name: _bound_map(bound) for name, bound in certificate.quantities().items()},
+        "capabilities": {name: _bound_map(bound) for name, bound in certificate.capabilities.items()},
+        "guarded": {name: _bound_map(bound) for name, bound in certificate.guarded.items()},
+        "included": list(certificate.included),
+    }
+
+
+def _bound_map(bound: Bound) -> dict[str, Any]:
+    return {"at_most": bound.limit, "text": str(bound), "unbounded_by": list(bound.unbounded_by)}
+
+
+def run_map(history: History, path: Sequence[Step]) -> dict[str, Any]:
+    """JSON form of what was exact in the recorded run."""
+    steps = [
+        {
+            "path": [list(one) for one in step.span.path],
+            "node": step.span.node,
+            "name": step.span.name,
+            "op": step.span.op,
+            "ms": round(step.span.duration_ms, 3),
+            "waited_ms": round(step.waited * 1e3, 3),
+        }
+        for step in path
+    ]
+    said = {"run_id": history.run_id, "outcome": history.outcome, "duration_ms": round(history.duration_ms, 3)}
+    return {**said, "critical_path": steps}
+
+
+# ---- for a person ----------------------------------------------------------------------------------------------------
+def analysis_lines(analysis: Analysis) -> Iterator[str]:
+    """Times, parallelism, critical path, phases."""
+    from apxm.cli.text import count, duration, line
+
+    shape = analysis.shape
+    whence = "by latency class" if analysis.times == "classes" else f"means of the run {line(analysis.times, 40)}"
+    yield f"{line(analysis.flow, 80)}: {count(len(shape.phases), 'phase')}, times {whence}"
+    yield f"  sequential   {duration(shape.sequential_ms / 1e3)}"
+    yield f"  critical     {duration(shape.critical_ms / 1e3)}"
+    yield f"  parallelism  {shape.parallelism_max:,} at most, {shape.parallelism_avg:.1f} on average"
+    yield from (f"  assumed      {line(one, 110)}" for one in analysis.assumed)
+    yield ""
+    yield "critical path"
+    for step in shape.critical[:ROWS_MAX]:
+        times = f"  {step.times:,} times" if step.times > 1 else ""
+        yield f"  {duration(step.ms / 1e3):>9}  {line(' / '.join([*step.around, step.name]), 60)} ({step.op}){times}"
+    yield from _more(len(shape.critical))
+    yield from _phase_lines(shape, "phases")
+
+
+def _phase_lines(shape: Shape, title: str) -> Iterator[str]:
+    from apxm.cli.text import line
+
+    yield ""
+    yield title
+    for number, phase in enumerate(shape.phases[:ROWS_MAX], 1):
+        names = ", ".join(line(name, 40) for name in phase[:NAMES_MAX])
+        more = f" and {len(phase) - NAMES_MAX:,} more" if len(phase) > NAMES_MAX else ""
+        yield f"  {number:>3}  {names}{more}"
+    yield from _more(len(shape.phases))
+    for inner in shape.inside:
+        yield from _phase_lines(inner, f"phases of {line(inner.name, 80)}")
+
+
+def _more(number: int) -> Iterator[str]:
+    if number > ROWS_MAX:
+        yield f"  … {number - ROWS_MAX:,} more"
+
+
+def run_lines(history: History, path: Sequence[Step]) -> Iterator[str]:
+    """The exact critical path of the recorded run: its longest firings, in their order."""
+    from apxm.cli.text import count, duration, line
+
+    longest = sorted(path, key=lambda step: -(step.span.duration_ms / 1e3 + step.waited))[:ROWS_MAX]
+    shown = {id(step) for step in longest}
+    yield ""
+    yield f"critical path of the run: {duration(history.duration_ms / 1e3)}, {count(len(path), 'firing')}"
+    for step in path:
+        if id(step) not in shown:
+            continue
+        waited = f"  after {duration(step.waited)} of waiting" if step.waited >= 0.001 else ""
+        steps = "".join(f" [{one}]" for _, one in step.span.path)
+        yield f"  {duration(step.span.duration_ms / 1e3):>9}  {line(step.span.name + steps, 60)} ({step.span.op}){waited}"
+    if len(path) > len(shown):
+        yield f"  … and {len(path) - len(shown):,} shorter ones between them"
+
+
+def bound_lines(certificate: Certificate) -> Iterator[str]:
+    """The certificate, and why what is unbounded is."""
+    yield ""
+    yield "at most, in one run"
+    causes: dict[str, list[str]] = {}
+    for name, bound in certificate.quantities().items():
+        yield f"  {QUANTITIES[name]:<16} {_bound_text(bound)}"
+        for cause in bound.unbounded_by:
+            causes.setdefault(cause, []).append(QUANTITIES[name])
+    for title, several in (("calls", certificate.capabilities), ("guarded effects", certificate.guarded)):
+        if several:
+            yield ""
+            yield title
+            yield from _named_lines(several)
+    if causes:
+        yield ""
+        yield "unbounded by"
+        yield from _cause_lines(causes)
+    if certificate.included:
+        yield ""
+        yield "included"
+        yield from _listed(certificate.included)
+
+
+def _named_lines(several: Mapping[str, Bound]) -> Iterator[str]:
+    from apxm.cli.text import line
+
+    width = min(max(len(name) for name in several), 40)
+    rows = list(several.items())
+    for name, bound in rows[:ROWS_MAX]:
+        yield f"  {line(name, 40):<{width}}  {_bound_text(bound)}"
+    yield from _more(len(rows))
+
+
+def _cause_lines(causes: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    from apxm.cli.text import line
+
+    rows = [f"{line(cause, 90)} — {', '.join(whose)}" for cause, whose in causes.items()]
+    yield from (f"  {row}" for row in rows[:ROWS_MAX])
+    yield from _more(len(rows))
+
+
+def _listed(rows: Sequence[str]) -> Iterator[str]:
+    from apxm.cli.text import line
+
+    yield from (f"  {line(row, 110)}" for row in rows[:ROWS_MAX])
+    yield from _more(len(rows))
+
+
+def _bound_text(bound: Bound) -> str:
+    from apxm.cli.text import line
+
+    return line(str(bound), 90)
+
+
+COMMANDS = {
+    "analyze": Command(
+        "analyze",
+        "Say how long a flow takes and what it can cause at most.",
+        "Phases, parallelism, critical path and sequential time come from the latency class of each operation, or from\n"
+        "a recorded run, whose exact critical path is then shown too. The bounds count what may happen at most: model\n"
+        "calls, tokens, tool calls, guarded effects. A graph is compiled in memory first, as it would run.",
+        (FILE, FLOW, RUN, CAPABILITIES, CONFIG, JSON),
+        analyze,
+    )
+}

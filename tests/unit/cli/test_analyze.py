@@ -1,0 +1,157 @@
+"""`apxm analyze` and `apxm explain`, as they are typed: what they print, and how they refuse."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from apxm.cli.main import main
+from apxm.observability.lines import read
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FAN = {
+    "name": "fan",
+    "nodes": [
+        {"id": 1, "name": "items", "op": "CONST_STR", "attributes": {"value": [1, 2, 3]}},
+        {
+            "id": 2,
+            "name": "each",
+            "op": "MAP",
+            "attributes": {"window": 2},
+            "regions": {
+                "body": {
+                    "nodes": [{"id": 1, "name": "say", "op": "PRINT", "attributes": {"message": "{item}"}}],
+                    "edges": [{"from": "item", "to": 1, "port": "item"}],
+                    "parameters": [{"name": "item", "type_name": "json"}],
+                }
+            },
+        },
+        {"id": 3, "name": "ask", "op": "ASK", "attributes": {"prompt": "Sum up\x1b[2J {0}"}},
+    ],
+    "edges": [{"from": 1, "to": 2}, {"from": 2, "to": 3}],
+}
+
+
+@pytest.fixture
+def fan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("APXM_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "fan.json"
+    file.write_text(json.dumps(FAN))
+    return file
+
+
+def typed(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    code = main(list(arguments))
+    said = capsys.readouterr()
+    return code, said.out, said.err
+
+
+def as_map(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+    code, out, _ = typed(capsys, *arguments, "--json")
+    assert code == 0
+    said: dict[str, Any] = json.loads(out)
+    return said
+
+
+def test_the_numbers_of_a_flow_are_there_for_a_script(fan: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = as_map(capsys, "analyze", str(fan))
+    assert said["phases"] == [["items"], ["each"], ["ask"]]
+    assert said["critical_ms"] == 10 + 2 * 10 + 1000
+    assert said["sequential_ms"] == 10 + 3 * 10 + 1000
+    assert said["parallelism"] == {"max": 2, "average": 1.01}
+    assert [(step["in"], step["name"], step["times"]) for step in said["critical_path"]] == [
+        ([], "items", 1),
+        (["each"], "say", 2),
+        ([], "ask", 1),
+    ]
+    assert said["certificate"]["bounds"]["llm_calls"] == {"at_most": 4, "text": "4", "unbounded_by": []}
+    assert said["certificate"]["bounds"]["cost_usd"]["at_most"] is None
+    assert said["inside"][0]["phases"] == [["say"]]
+
+
+def test_the_same_is_there_for_a_person_and_nothing_of_it_reaches_the_terminal(
+    fan: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, _ = typed(capsys, "analyze", str(fan))
+    assert code == 0
+    assert "default.fan: 3 phases, times by latency class" in out
+    assert "phases of each / body" in out
+    assert "model calls      4" in out
+    assert "prices of models are not in the program — cost in USD" in out
+    code, out, _ = typed(capsys, "explain", str(fan))
+    assert code == 0
+    assert "does the following for each item of [1, 2, 3], at most 2 at a time, and gives the list of results:" in " ".join(
+        out.split()
+    )
+    assert "\x1b" not in out
+    assert "\\x1b" in out
+
+
+def test_a_run_gives_its_times_and_its_exact_critical_path(fan: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert typed(capsys, "run", str(fan), "--events", "run.jsonl")[0] == 0
+    said = as_map(capsys, "analyze", str(fan), "--run", "run.jsonl")
+    run = said["run"]
+    names = [step["name"] for step in run["critical_path"]]
+    assert names[0] == "items"
+    assert names[-1] == "ask"
+    assert said["times"] == run["run_id"]
+    total = sum(step["ms"] + step["waited_ms"] for step in run["critical_path"])
+    assert 0 < total <= run["duration_ms"] + 0.1
+    assert as_map(capsys, "analyze", str(fan), "--run", "last")["run"]["run_id"] == run["run_id"]
+    code, out, err = typed(capsys, "analyze", str(fan), "--run", "run.jsonl")
+    assert "critical path of the run:" in out
+    assert (code, err) == (0, "")
+
+
+def test_a_run_of_another_version_is_taken_with_a_note_and_one_of_another_flow_is_refused(
+    fan: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert typed(capsys, "run", str(fan), "--events", "run.jsonl")[0] == 0
+    fan.write_text(json.dumps(FAN).replace("Sum up", "Summarise"))
+    code, _, err = typed(capsys, "analyze", str(fan), "--run", "run.jsonl")
+    assert code == 0
+    assert "note: the run was of another version of the program" in err
+    fan.write_text(json.dumps({**FAN, "name": "other"}))
+    code, _, err = typed(capsys, "analyze", str(fan), "--run", "run.jsonl")
+    assert code == 2
+    assert "was of the flow `default.fan`, not of `default.other`" in err
+
+
+def test_a_run_that_was_killed_is_analysed_as_far_as_it_came(fan: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert typed(capsys, "run", str(fan), "--events", "run.jsonl")[0] == 0
+    lines = (fan.parent / "run.jsonl").read_text().splitlines(keepends=True)
+    cut = next(n for n, event in enumerate(read(fan.parent / "run.jsonl")) if getattr(event, "name", "") == "ask")
+    (fan.parent / "cut.jsonl").write_text("".join(lines[: cut + 1]))
+    run = as_map(capsys, "analyze", str(fan), "--run", "cut.jsonl")["run"]
+    assert run["outcome"] == "unfinished"
+    assert run["critical_path"][-1]["name"] == "ask"
+
+
+@pytest.mark.parametrize("command", ["analyze", "explain"])
+def test_a_flow_that_is_not_there_is_refused_with_the_nearest_name(
+    command: str, fan: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, err = typed(capsys, command, str(fan), "fun")
+    assert (code, out) == (2, "")
+    assert "has no flow `fun`" in err
+    assert "fan" in err
+
+
+def test_effects_come_from_the_capabilities_that_are_named(fan: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (fan.parent / "tools.py").write_text(
+        "from apxm import CapabilityRecord\n"
+        "def pay(x: int) -> int:\n    return x\n"
+        "CAPABILITIES = {'pay': CapabilityRecord('pays', pay, effect='read')}\n"
+    )
+    node = {"id": 1, "name": "pay", "op": "INV", "attributes": {"capability": "pay", "arg_x": 1}}
+    fan.write_text(json.dumps({"name": "fan", "nodes": [node], "edges": []}))
+    unknown = as_map(capsys, "analyze", str(fan))["certificate"]
+    assert unknown["bounds"]["guarded_effects"]["at_most"] == 1
+    known = as_map(capsys, "analyze", str(fan), "--capabilities", "tools.py")["certificate"]
+    assert known["bounds"]["guarded_effects"]["at_most"] == 0
+    assert "The capability `pay` only reads." in typed(capsys, "explain", str(fan), "--capabilities", "tools.py")[1]
