@@ -62,6 +62,8 @@ def failure_map(error: ApxmError) -> dict[str, Any]:
         "attempt": error.attempt,
         "hint": error.hint,
     }
+    if error.__cause__ is not None and not isinstance(error.__cause__, ApxmError):
+        said["cause"] = cause_text(error.__cause__)
     if isinstance(error, GraphError):
         said["problems"] = [problem.to_map() for problem in error.problems]
     return {"error": said} if error.result is None else {"error": said, "partial": error.result.to_map()}
@@ -75,10 +77,21 @@ def failure_text(error: ApxmError) -> str:
     if error.node is not None:
         lines.append(f"  at: {place_text(error)}")
     if error.__cause__ is not None and not isinstance(error.__cause__, ApxmError):
-        lines.append(f"  cause: {type(error.__cause__).__name__}: {error.__cause__}")
+        lines.append(f"  cause: {cause_text(error.__cause__)}")
     if error.hint:
         lines.append(f"  try: {error.hint}")
     return "\n".join(lines)
+
+
+def cause_text(cause: BaseException) -> str:
+    """`ZeroDivisionError: division by zero (flow.py, line 12, in share)`: the last place that is not in apxm itself."""
+    text = f"{type(cause).__name__}: {cause}"
+    ours = os.path.dirname(os.path.dirname(__file__)) + os.sep
+    frames = [frame for frame in traceback.extract_tb(cause.__traceback__) if not frame.filename.startswith(ours)]
+    if not frames:
+        return text
+    last = frames[-1]
+    return f"{text} ({os.path.relpath(last.filename)}, line {last.lineno}, in {last.name})"
 
 
 def place_text(error: ApxmError) -> str:

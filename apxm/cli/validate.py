@@ -10,6 +10,7 @@ from apxm.cli.exits import Exit
 if TYPE_CHECKING:
     from argparse import Namespace
 
+    from apxm.cli.source import Source
     from apxm.errors import Problem
 
 FILE = Option("file", "a graph as JSON, a Python file (`file.py:name`), or an artifact", "FILE")
@@ -46,7 +47,36 @@ def _problems(file: str) -> tuple[list[Problem], list[Problem]]:
         return list(error.problems), []
     if program.authored is None:
         return [], []
-    return rules.validate(program.authored), rules.warnings(program.authored)
+    errors = rules.validate(program.authored)
+    return errors, rules.warnings(program.authored) + ([] if errors else _strangers(program))
+
+
+def _strangers(program: Source) -> list[Problem]:
+    """Capabilities that nodes call and the file does not offer, though it offers some; nor are they built in."""
+    from difflib import get_close_matches
+
+    from apxm.artifact.lift import lift
+    from apxm.capability.system import CapabilitySystem
+    from apxm.cli import source
+    from apxm.errors import Problem
+
+    offered = source.offered(program, ())
+    if not offered:
+        return []
+    system = CapabilitySystem()
+    known = {*offered, *system.list_capability_names()}
+    system.close()
+    found = []
+    graphs = list(lift(program.compiled_report(0, offered)[0]).values())
+    for graph in graphs:
+        for node in graph.nodes:
+            graphs += node.regions.values()
+            name = node.attributes.get("capability")
+            if node.op == "INV" and name not in known:
+                close = get_close_matches(str(name), known, 1)
+                text = f"node `{node.name}` of `{graph.name}` calls capability `{name}`, which is not among those of the file"
+                found.append(Problem("bind", text, node=node.id, nearest=close[0] if close else None))
+    return found
 
 
 COMMANDS = {

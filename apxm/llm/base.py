@@ -16,7 +16,10 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """Everything a model is asked with. None leaves a setting to the model. `output_schema` is a JSON Schema."""
+    """Everything a model is asked with: its turns in `messages`, what the user turns say in `text`.
+
+    None leaves a setting to the model. `output_schema` is a JSON Schema.
+    """
 
     messages: tuple[Message, ...]
     model: str | None = None
@@ -26,6 +29,11 @@ class Prompt:
     stop: tuple[str, ...] = ()
     output_schema: dict[str, Any] | None = None
     metadata: dict[str, Any] = field(default_factory=dict)  # node, op, agent, run: for scripts, traces and caches
+
+    @property
+    def text(self) -> str:
+        """What the user turns say, an empty line between two."""
+        return "\n\n".join(message.content for message in self.messages if message.role == "user")
 
 
 @dataclass(frozen=True, slots=True)

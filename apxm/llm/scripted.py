@@ -115,7 +115,7 @@ class Call:
     @property
     def text(self) -> str:
         """What the user turns say."""
-        return _text(self.prompt)
+        return self.prompt.text
 
 
 class ScriptedModel:
@@ -188,7 +188,7 @@ class ScriptedModel:
         return Reply(text, Usage(prompt_tokens(self, prompt), self.count_tokens(text)), self.name)
 
     def _choose(self, prompt: Prompt) -> tuple[Any, float]:
-        text = _text(prompt)
+        text = prompt.text
         matching = [rule for rule in self.rules if rule.accepts(prompt, text)]
         with self._lock:
             for rule in matching:
@@ -219,10 +219,6 @@ def _fresh(error: BaseException) -> BaseException:
         return copy.copy(error)
     except Exception:  # an exception class of a user that cannot be copied
         return error.with_traceback(None)
-
-
-def _text(prompt: Prompt) -> str:
-    return "\n\n".join(message.content for message in prompt.messages if message.role == "user")
 
 
 def _nearness(rule: Rule, node: str, text: str) -> float:

@@ -204,3 +204,18 @@ def test_a_bug_shows_its_traceback_only_when_asked(folder: Path) -> None:
     )
     done = apxm(folder, "run", "bug.py")
     assert (done.returncode, "error [internal]: KeyError: 'slot'" in done.stderr, "Traceback" in done.stderr) == (1, True, False)
+
+
+def test_an_exception_of_a_capability_is_shown_with_its_file_and_line(tmp_path: Path) -> None:
+    source = (
+        "from apxm import CapabilityRecord, flow, step\n\n\n"
+        "def share(n: int) -> float:\n    return 1 / n\n\n\n"
+        'CAPABILITIES = {"share": CapabilityRecord("Shares.", share, effect="read")}\n\n\n'
+        "@flow\ndef shares(n: int):\n    return step.inv('share', n=n, name='share')\n"
+    )
+    (tmp_path / "shares.py").write_text(source)
+    done = apxm(tmp_path, "run", "shares.py", "--param", "n=0")
+    assert done.returncode == 7
+    assert "cause: ZeroDivisionError: division by zero (shares.py, line 5, in share)" in done.stderr
+    said = json.loads(apxm(tmp_path, "run", "shares.py", "--param", "n=0", "--json").stdout)
+    assert said["error"]["cause"].endswith("(shares.py, line 5, in share)")

@@ -1,0 +1,41 @@
+"""A signal is heard even where the main thread waits and never comes to run a handler."""
+
+from __future__ import annotations
+
+import signal
+import threading
+
+import pytest
+
+from apxm.cli.interrupts import Interrupts
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_cancels_while_the_main_thread_is_deaf(number):
+    """The signal is given to another thread: the main one, in its wait, does not notice."""
+    said, wait = [], threading.Lock()
+    wait.acquire()
+
+    def cancel(reason):
+        said.append(reason)
+        wait.release()
+
+    before = signal.getsignal(number)
+    with Interrupts(cancel, said.append) as interrupts:
+        threading.Thread(target=lambda: signal.pthread_kill(threading.get_ident(), number)).start()
+        assert wait.acquire(timeout=20)
+    assert interrupts.received == number
+    assert said[0].endswith("cancelling; once more ends at once")
+    assert said[1].endswith("cancelled the run")
+    assert signal.getsignal(number) is before
+
+
+def test_what_was_watched_before_is_watched_again():
+    wakeup = signal.set_wakeup_fd(-1)
+    try:
+        with Interrupts(lambda _: None, lambda _: None) as interrupts:
+            pass
+        assert interrupts.received is None
+        assert signal.set_wakeup_fd(-1) == -1
+    finally:
+        signal.set_wakeup_fd(wakeup)
