@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 import threading
 
 import pytest
@@ -20,10 +22,20 @@ def test_a_signal_cancels_while_the_main_thread_is_deaf(number):
         said.append(reason)
         wait.release()
 
+    def deaf():
+        return wait.acquire(timeout=10)
+
+    def send():
+        for _ in range(1_000):  # long after the main thread has come to its wait
+            while sys._current_frames()[threading.main_thread().ident].f_code is not deaf.__code__:
+                pass
+            os.sched_yield()
+        signal.pthread_kill(threading.get_ident(), number)
+
     before = signal.getsignal(number)
     with Interrupts(cancel, said.append) as interrupts:
-        threading.Thread(target=lambda: signal.pthread_kill(threading.get_ident(), number)).start()
-        assert wait.acquire(timeout=20)
+        threading.Thread(target=send).start()
+        assert deaf()
     assert interrupts.received == number
     assert said[0].endswith("cancelling; once more ends at once")
     assert said[1].endswith("cancelled the run")
