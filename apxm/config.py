@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Literal
 
 from apxm.budget import UNLIMITED, Limits
@@ -90,3 +90,8 @@ class RunOptions:
         _at_least("RunOptions.deadline_s", self.deadline_s, 0)
         if self.on_failure not in ("fail_fast", "continue"):
             raise ConfigError(f"RunOptions.on_failure is {self.on_failure!r}, expected fail_fast or continue")
+        if not isinstance(self.budget, Limits):
+            known = ", ".join(f"{limit.name}=..." for limit in fields(Limits))
+            raise ConfigError(f"RunOptions.budget is {self.budget!r}, expected Limits(...)", hint=f"Limits takes {known}")
+        if isinstance(self.grants, str):
+            raise ConfigError(f"RunOptions.grants is {self.grants!r}, expected a list of them", hint=f"grants=[{self.grants!r}]")

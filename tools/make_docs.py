@@ -57,7 +57,7 @@ def _attributes(found: tuple[Attribute, ...]) -> list[str]:
 
 def _operation(row: Operation) -> list[str]:
     lines = [f"### {row.name}", "", row.doc, ""]
-    lines += [f"- {name}: {text}" for name, text in cli_ops.facts(row)] + [""]
+    lines += [f"- {name}: " + (f"`{text}`" if name == "in Python" else text) for name, text in cli_ops.facts(row)] + [""]
     return lines + (_attributes(row.attributes) if row.attributes else [])
 
 

@@ -59,6 +59,7 @@ def operation_map(row: Operation) -> dict[str, Any]:
         "regions": list(row.regions),
         "needs": [list(group) for group in row.needs],
         "runs": runs(row),
+        "python": in_python(row),
         "attributes": [attribute_map(attribute) for attribute in row.attributes],
     }
 
@@ -115,6 +116,37 @@ def operation_text(row: Operation) -> str:
     return "\n".join(lines)
 
 
+# What follows the call of an operation that holds regions or chooses labels.
+_USES = {
+    "BRANCH_ON_VALUE": 'then on=(x, "true") or x.on("false")',
+    "SWITCH": 'with x.case("a") as value: ... with x.default() as value: ..., or x.on("a")',
+    "LOOP": 'with x as body: body.param("name"), x.iteration ...',
+    "MAP": "with x as item: ... x.index ... with x.reduce as results: ...",
+    "TRY_CATCH": "with x.try_: ... with x.catch as error: ... with x.finally_: ...",
+    "YIELD": "inside of the with block of a region",
+}
+
+
+def in_python(row: Operation) -> str:
+    """How a flow in Python writes the operation: the call with what it must have, and how its regions are opened."""
+    import inspect
+
+    from apxm.graph.steps import Steps
+
+    name = row.name.lower()
+    method = next(known for known in (name, f"{name}_", f"{name.partition('_')[0]}_") if hasattr(Steps, known))
+    words = []
+    for parameter in list(inspect.signature(getattr(Steps, method)).parameters.values())[1:]:
+        if parameter.kind is parameter.POSITIONAL_OR_KEYWORD:
+            words.append(parameter.name)
+        elif parameter.kind is parameter.VAR_POSITIONAL:
+            words += ["value"] if row.inputs_max == 1 else ["*inputs"] if row.inputs_max != 0 else []
+        elif parameter.kind is parameter.KEYWORD_ONLY and parameter.default is parameter.empty:
+            words.append(f"{parameter.name}=...")
+    spelling = f"x = step.{method}({', '.join([*words, '...'])})"
+    return f"{spelling}; {_USES[row.name]}" if row.name in _USES else spelling
+
+
 def facts(row: Operation) -> list[tuple[str, str]]:
     """What the row says beyond its text, as (name, text)."""
     found = [("effect", effect_of(row)), ("latency", f"{row.latency.name.lower()} (≈ {row.latency.value} ms)")]
@@ -125,6 +157,7 @@ def facts(row: Operation) -> list[tuple[str, str]]:
     if row.regions:
         found.append(("regions", ", ".join("one per case" if region == "*" else region for region in row.regions)))
     found += [("needs", "one of " + ", ".join(group)) for group in row.needs]
+    found.append(("in Python", in_python(row)))
     if not runs(row):
         found.append(("status", "validates; this version has no handler for it yet"))
     return found

@@ -7,10 +7,11 @@ import importlib.util
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from traceback import walk_tb
 from typing import TYPE_CHECKING, TypeAlias
 
 from apxm.cli.text import spelling
-from apxm.errors import GraphError, InvalidError
+from apxm.errors import ApxmError, GraphError, InvalidError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -126,8 +127,17 @@ def _import_file(path: Path) -> ModuleType:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         del sys.modules[name]
-        raise _python_error(place, error) from error
+        raise _python_error(place, error) from (error if _further(place, error) else None)
     return module
+
+
+def _further(path: Path, error: BaseException) -> bool:
+    """Whether the cause of `error` lies in another file than `path`, so that naming the line of `path` does not say it all."""
+    if isinstance(error, SyntaxError):
+        return error.filename != str(path)
+    ours = str(Path(__file__).resolve().parents[1])
+    places = [frame.f_code.co_filename for frame, _ in walk_tb(error.__traceback__)]
+    return [place for place in places if not place.startswith(ours)][-1:] != [str(path)]
 
 
 def _python_error(path: Path, error: BaseException) -> InvalidError:
@@ -140,6 +150,8 @@ def _python_error(path: Path, error: BaseException) -> InvalidError:
         trace = trace.tb_next
     if number:
         where += f", line {number}"
+    if isinstance(error, ApxmError):
+        return InvalidError(f"{where}: {error}")
     said = error.msg if isinstance(error, SyntaxError) else str(error)
     return InvalidError(f"{where}: {type(error).__name__}: {said}")
 

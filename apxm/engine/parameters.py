@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
+from apxm.config import RunOptions
 from apxm.errors import ApxmError, ParameterError
 from apxm.values import check, settle
 
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from apxm.dag import ExecutionDag
 
 _TYPES: Mapping[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "float": (float, int), "bool": (bool,)}
+_OPTIONS = frozenset(option.name for option in fields(RunOptions))
 
 
 def arguments_of(dag: ExecutionDag, given: Mapping[str, Any] | None, named: Mapping[str, Any]) -> list[Any]:
@@ -35,9 +38,13 @@ def arguments_of(dag: ExecutionDag, given: Mapping[str, Any] | None, named: Mapp
         close = get_close_matches(name, known, n=1)
         problems.append(f"`{name}` is not a parameter" + (f"; close: `{close[0]}`" if close else ""))
     if problems:
+        options = [name for name in values if name in _OPTIONS]
         signature = ", ".join(f"{p.name}: {p.type_name}" for p in dag.parameters) or "no parameters"
         text = f"parameters of flow `{dag.name}`: {'; '.join(problems)}"
-        raise ParameterError(text, hint=f"it takes ({signature})")
+        hint = f"it takes ({signature})"
+        if options:
+            hint += f"; what the run may do goes into run=RunOptions({', '.join(f'{name}=...' for name in options)})"
+        raise ParameterError(text, hint=hint)
     return args
 
 

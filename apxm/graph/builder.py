@@ -7,12 +7,13 @@ around it may be used as they are: the edge and the region parameter they need a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, cast
 
 from apxm.errors import GraphError
 from apxm.graph import template
 from apxm.graph.region import is_position, own_input, reserved
+from apxm.graph.standin import NoSuchName, StandIn, refusal
 from apxm.graph.steps import Steps
 from apxm.graph.steps.base import UNSET
 
@@ -24,9 +25,10 @@ if TYPE_CHECKING:
     from apxm.graph.template import Placeholder
 
 _CAPTURED = ("text", "filled")  # attribute types that may hold placeholders
+_AUTHORING = ("name", "after", "order_after", "on")  # keywords of every step that are no attributes
 
 
-class Ref:
+class Ref(StandIn):
     """The value of a node or parameter of a graph that is being written. In a text it becomes its placeholder."""
 
     __slots__ = ("graph", "source")
@@ -54,6 +56,8 @@ class Ref:
         """`a >> b`: b runs after a (a Control edge). Gives b."""
         from apxm.graph.model import Dependency
 
+        if not isinstance(later, Ref):
+            raise GraphError(f"`>>` leads to {later!r}, expected one step; for several use after=[...]", code="graph.shape")
         later.graph._join(self, later.node.id, Dependency.CONTROL)
         return later
 
@@ -63,22 +67,32 @@ class Ref:
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.source!r} of {self.graph.name!r}>"
 
-    def __bool__(self) -> NoReturn:
-        raise GraphError(
-            f"{self!r} has no truth value while the graph is written; use branch_on_value, switch or guard", code="graph.shape"
-        )
+    def _names(self) -> list[str]:
+        own = [name for name in vars(type(self)) if not name.startswith("_")]
+        return [*own, "on"] if type(self) is not Ref else ["on", "name", "node"]
 
-    def __iter__(self) -> Iterator[Any]:
-        raise GraphError(f"{self!r} cannot be iterated while the graph is written; use map", code="graph.shape")
+    def _called(self) -> str:
+        if isinstance(self.source, int):
+            return f"step `{self.node.name}`"
+        return f"parameter `{self.source}`" if self.source else "this region"
 
 
-class Way:
+class Way(StandIn):
     """A Ref with the label of the edge that leads away from it."""
 
     __slots__ = ("label", "ref")
 
     def __init__(self, ref: Ref, label: str) -> None:
         self.ref, self.label = ref, label
+
+    def _called(self) -> str:
+        return f"the way `{self.label}` of {self.ref._called()}"
+
+    def __str__(self) -> str:
+        raise refusal(self, "cannot stand in a text", "it as an input, `on=(x, label)` for the gate, and x itself in the text")
+
+    def __repr__(self) -> str:
+        return f"<Way {self.label!r} of {self.ref!r}>"
 
 
 Input: TypeAlias = Ref | Way
@@ -96,6 +110,33 @@ class Authoring(Steps):
     _inside: Graph | None
     _last: int
     _outer: tuple[Graph, int, str]
+
+    if not TYPE_CHECKING:  # a type checker shall go on refusing what nobody defined
+
+        def __getattr__(self, name: str) -> NoReturn:
+            if name.startswith("_") or name in type(self).__slots__:
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            raise no_operation(f"graph `{self.name}`", name)
+
+        def __call__(self, *_: object, **named: object) -> NoReturn:
+            given = "".join(f", {name}=..." for name in named or [parameter.name for parameter in self._graph().parameters])
+            call = "".join(f", {name}=..." for name in named)
+            raise GraphError(
+                f"flow `{self.name}` is a graph and cannot be called; run it with runtime.execute({self.name}{given}), "
+                f'or from another flow of the same agent with step.flow_call("{self.name}"{call})',
+                code="graph.shape",
+            )
+
+    def __format__(self, spec: str) -> str:
+        outer = self._outward()
+        if outer is not None and outer[0]._inside is self:
+            known = ", ".join(f'body.param("{parameter.name}")' for parameter in self._graph().parameters)
+            raise GraphError(
+                f"the open region `{self.name}` is no value and cannot stand in a text; "
+                f"its parameters can: {known or 'it has none; give the node inputs by name'}",
+                code="graph.shape",
+            )
+        return format(str(self), spec)
 
     # what belongs to the whole tree of graphs
 
@@ -212,11 +253,7 @@ class Authoring(Steps):
             raise GraphError(f"the label `{label}` cannot cross into a region; label the edge to its node", code="graph.label")
         outer = self._outward()
         if outer is None:
-            raise GraphError(
-                f"`{Ref(graph, source).name}` belongs to another graph, `{graph.name}`; inside of a region only what is around "
-                "it can be used, and outside only the node that holds the region",
-                code="graph.unknown_node",
-            )
+            raise GraphError(_elsewhere(Ref(graph, source), self._graph()), code="graph.unknown_node")
         around, owner, region = outer
         return around._capture(owner, region, around._localize(graph, source), Ref(graph, source).name)
 
@@ -242,14 +279,28 @@ class Authoring(Steps):
 
     def _home_texts(self, row: Operation, node: Node, ports: set[str]) -> None:
         """Replace placeholders that mean something around this region by parameters that are bound to it."""
-        if self._outward() is None:
-            return
         from apxm.graph.ops import attribute_of
 
         for name, value in node.attributes.items():
             attribute = attribute_of(row, name)
             if attribute is not None and attribute.type in _CAPTURED:
-                node.attributes[name] = self._homed(value, ports)
+                homed = self._homed(value, ports)
+                if self._outward() is not None:  # at the top nothing is around; there it only finds what cannot be used
+                    node.attributes[name] = homed
+            elif isinstance(value, str):
+                self._refuse_filling(node, name, value)
+
+    def _refuse_filling(self, node: Node, name: str, text: str) -> None:
+        """GraphError where an f-string put a step into an attribute that nothing fills in: a run would see the braces."""
+        found = template.parse(text).node_ids
+        homes = self._root()._index() if found else {}
+        for id in found:
+            if id in homes:
+                raise GraphError(
+                    f"{node.op} takes `{name}` as it stands, so step `{Ref(homes[id], id).name}` cannot be filled into it; "
+                    f'use an operation that fills in its text, such as inv(..., text=f"...") with a function of your own',
+                    code="graph.template",
+                )
 
     def _homed(self, value: Any, ports: set[str]) -> Any:
         if isinstance(value, str):
@@ -281,6 +332,28 @@ class Authoring(Steps):
 
     def _index_op(self, id: int) -> str:
         return Ref(self._graph(), id).node.op
+
+
+def no_operation(whose: str, name: str) -> NoSuchName:
+    """The error for `step.aks`."""
+    from apxm.graph.rules.view import nearest
+
+    near = nearest(name.lower(), [known for known in dir(Steps) if not known.startswith("_")])
+    hint = f"did you mean `{near}`?" if near else "`apxm ops list` shows every operation"
+    return NoSuchName(f"{whose} has no operation `{name}`; {hint}", code="graph.unknown_op")
+
+
+def _elsewhere(value: Ref, here: Graph) -> str:
+    """Why `value` cannot be used in `here`, and what can."""
+    home = value.graph._outward()
+    if home is None:
+        return f"{value._called()} belongs to another graph, `{value.graph.name}`, and cannot be used in `{here.name}`"
+    around, owner, region = home
+    holder = Ref(around, owner).node
+    return (
+        f"{value._called()} is inside of region `{region}` of {holder.op} `{holder.name}` and cannot be used outside of it; "
+        f"use what `{holder.name}` itself gives, or write this step into the `with` block"
+    )
 
 
 def _register(graph: Graph, homes: dict[int, Graph], outer: tuple[Graph, int, str] | None) -> None:
@@ -323,7 +396,7 @@ def _sort(row: Operation, node: Node, ports: dict[str, Input], key: str, value: 
     elif row.name == "FLOW_CALL" and isinstance(node.attributes.setdefault("args", {}), dict):
         node.attributes["args"][key] = _plain(value, None)
     else:
-        near = nearest(key, spellings(row))
+        near = nearest(key, (*spellings(row), *_AUTHORING))
         close = f"; close: `{near}`" if near else ""
         raise GraphError(f"{row.name} has no attribute `{key}`{close}", code="graph.unknown_attribute")
 
@@ -382,6 +455,14 @@ class Region:
                 if edge.port is not None and not is_position(edge.port) and i != own and edge.port not in _given(node.op):
                     graph.parameters.append(Parameter(edge.port, kinds.get(str(edge.source), "json")))
         return node.regions[self.name]
+
+    if not TYPE_CHECKING:
+
+        def __call__(self, *_: object) -> NoReturn:
+            raise GraphError(
+                f"the region `{self.name}` of `{self._owner.name}` is opened without brackets: `with ...{self.name}:`",
+                code="graph.region",
+            )
 
     def __enter__(self) -> Ref:
         graph = self.graph

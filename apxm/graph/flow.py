@@ -5,10 +5,10 @@ from __future__ import annotations
 import inspect
 import typing
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, NoReturn, overload
 
 from apxm.errors import GraphError
-from apxm.graph.builder import Ref
+from apxm.graph.builder import Ref, no_operation
 from apxm.graph.model import Graph, Parameter
 from apxm.graph.steps import Steps
 
@@ -32,6 +32,13 @@ class Recorder(Steps):
         if graph is None:
             raise GraphError(f"{op} outside of a flow; call steps inside of a function under @flow, or on a Graph")
         return graph.add(op, *inputs, **keywords)
+
+    if not TYPE_CHECKING:  # a type checker shall go on refusing what nobody defined
+
+        def __getattr__(self, name: str) -> NoReturn:
+            if name.startswith("_"):
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            raise no_operation("`step`", name)
 
 
 step = Recorder()

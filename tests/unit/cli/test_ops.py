@@ -38,6 +38,24 @@ def test_show_as_json_says_the_same_as_the_table(capsys: pytest.CaptureFixture[s
     assert said["attributes"][0]["choices"][0] == "array"
 
 
+@pytest.mark.parametrize(
+    ("name", "spelling"),
+    [
+        ("SWITCH", 'x = step.switch(*inputs, ...); with x.case("a") as value: ... with x.default() as value:'),
+        ("TRY_CATCH", "x = step.try_(*inputs, ...); with x.try_: ... with x.catch as error: ... with x.finally_: ..."),
+        ("LOOP", "x = step.loop(*inputs, max_iterations=..., ...); with x as body:"),
+        ("CONST_STR", "x = step.const_str(value, ...)"),
+        ("YIELD", "x = step.yield_(value, ...)"),
+        ("GUARD", "x = step.guard(*inputs, condition=..., ...)"),
+    ],
+)
+def test_show_says_how_python_writes_an_operation(name: str, spelling: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["ops", "show", name]) == Exit.OK
+    assert f"  in Python  {spelling}" in capsys.readouterr().out
+    assert main(["ops", "show", name, "--json"]) == Exit.OK
+    assert json.loads(capsys.readouterr().out)["python"].startswith(spelling)
+
+
 def test_an_operation_without_a_handler_is_marked(capsys: pytest.CaptureFixture[str]) -> None:
     main(["ops", "show", "COMMUNICATE"])
     assert "no handler for it yet" in capsys.readouterr().out

@@ -39,6 +39,16 @@ def test_everything_that_does_not_fit_is_said_at_once():
         assert part in str(caught.value)
 
 
+def test_an_option_of_the_run_given_as_a_parameter_names_where_it_goes():
+    with pytest.raises(ParameterError) as caught:
+        arguments_of(taking(topic="str"), None, {"topic": "x", "deadline_s": 3, "budget": None})
+    assert "run=RunOptions(deadline_s=..., budget=...)" in caught.value.hint
+    with pytest.raises(ParameterError) as caught:
+        arguments_of(taking(topic="str"), None, {"topic": "x", "other": 3})
+    assert "RunOptions" not in caught.value.hint
+    assert arguments_of(taking(trace="str"), None, {"trace": "mine"}) == ["mine"]
+
+
 def test_a_structured_value_is_copied_so_that_the_caller_may_go_on_with_his():
     mine = {"list": [1]}
     (value,) = arguments_of(taking(data="json"), {"data": mine}, {})

@@ -212,7 +212,7 @@ def test_values_of_other_graphs_are_refused():
         g.merge(a)
     with g.map(g.param("files", "json")):
         inner = g.const_str(2)
-    with pytest.raises(GraphError, match="belongs to another graph, `body`"):
+    with pytest.raises(GraphError, match="step `const_str_3` is inside of region `body` of MAP `map_2`"):
         g.merge(inner)
 
 
