@@ -43,14 +43,16 @@ class Spawn:
     """Open child frames, at most `window` alive at once, and continue with `then` once all of them ended.
 
     `then` gets the results in the order of `children` and returns a value or an outcome. With `isolate` the failure of
-    a child is one of those results; without it, it is the failure of this node. `cleanup` opens last when the node is
-    cancelled meanwhile; `shielded` children are not cancelled with the node.
+    a child is one of those results; without it, it is the failure of this node. `hands_on` says that `then` will make
+    an isolated failure that of this node after all. `cleanup` opens last when the node is cancelled meanwhile;
+    `shielded` children are not cancelled with the node.
     """
 
     children: Iterable[Child]
     then: Callable[[list[ChildResult]], Outcome]
     window: int = 1
     isolate: bool = False
+    hands_on: bool = False
     cleanup: Child | None = None
     shielded: bool = False
 

@@ -26,7 +26,11 @@ CAPABILITIES = Option(
 )
 FILE = Option("file", "an artifact, a graph as JSON, or a Python file (`file.py:name`)", "FILE")
 FLOW = Option("flow", "`flow` or `agent.flow`; default: the entry flow", "FLOW", optional=True)
-RUN = Option("--run", "times of a recorded run: the beginning of its id, `last`, or a file of `--events`", "ID|FILE.jsonl")
+RUN = Option(
+    "--run",
+    "times of a run: the beginning of its id, `last` of this program, or a file of `--events`",
+    "ID|FILE.jsonl",
+)
 
 ROWS_MAX = 40  # of phases, and of a critical path
 NAMES_MAX = 8  # of one phase
@@ -61,9 +65,8 @@ def analyze(order: Namespace) -> int:
     known = effects(artifact, offered)
     history, path = None, []
     if order.run is not None:
-        history = recorded.history(order.run, order.config)
-        doubt = recorded.belongs(history, ".".join(key), [artifact.digest])
-        if doubt is not None:
+        history, doubts = recorded.history(order.run, program, artifact, [".".join(key)], offered, order.config)
+        for doubt in doubts:
             report.say(printable(f"note: {doubt}"))
         path = critical_path(history, flows)
     analysis = analyse(flows, key, effects=known, history=history)
@@ -128,6 +131,8 @@ def run_map(history: History, path: Sequence[Step]) -> dict[str, Any]:
             "node": step.span.node,
             "name": step.span.name,
             "op": step.span.op,
+            "outcome": step.span.outcome,
+            "error": step.span.error,
             "ms": round(step.span.duration_ms, 3),
             "waited_ms": round(step.waited * 1e3, 3),
         }
@@ -189,6 +194,7 @@ def run_lines(history: History, path: Sequence[Step]) -> Iterator[str]:
         if id(step) not in shown:
             continue
         waited = f"  after {duration(step.waited)} of waiting" if step.waited >= 0.001 else ""
+        waited += "  fallback used" if step.span.fell_back else ""
         steps = "".join(f" [{one}]" for _, one in step.span.path)
         yield f"  {duration(step.span.duration_ms / 1e3):>9}  {line(step.span.name + steps, 60)} ({step.span.op}){waited}"
     if len(path) > len(shown):

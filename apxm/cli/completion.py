@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -45,7 +46,7 @@ def collect(commands: Iterable[Command]) -> Words:
 def is_path(option: Option) -> bool:
     """Whether its value is a file or folder; `NAME[=FOLDER]` only ends in one."""
     label = option.metavar or ""
-    return "=" not in label and any(word in label for word in _PATHS)
+    return "=" not in label and any(word in _PATHS for word in re.findall("[A-Z]+", label))
 
 
 def options_of(command: Command) -> list[Option]:

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from apxm.artifact.format import Artifact, FlowKey
+    from apxm.capability.record import CapabilityRecord
     from apxm.cli.source import Source
     from apxm.graph.model import Graph
     from apxm.graph.render.overlay import Overlay
-    from apxm.observability.history import History
 
 FORMATS = ("tree", "mermaid", "html")
 ENDINGS = {".html": "html", ".htm": "html", ".mmd": "mermaid", ".mermaid": "mermaid"}
@@ -36,7 +36,11 @@ OPTIONS = (
         choices=FORMATS,
     ),
     Option("--out", "where to write; `-`: standard output. Default for html: FILE with the ending .html", "OUT", short="-o"),
-    Option("--run", "lay a run over it: the beginning of its id, `last`, or a file that `--events` wrote", "ID|FILE.jsonl"),
+    Option(
+        "--run",
+        "lay a run over it: the beginning of its id, `last` of this program, or a file of `--events`",
+        "ID|FILE.jsonl",
+    ),
     CONFIG,
     JSON,
 )
@@ -46,17 +50,19 @@ def graph(order: Namespace) -> int:
     """Read, draw, say where it is; the exit code."""
     from apxm.artifact.lift import lift
     from apxm.cli import report, source
+    from apxm.cli.analyze import effects
     from apxm.cli.text import as_json, count, printable
 
     program = source.load(order.file)
     form, target = _form(order), _target(order, program)
-    artifact = program.artifact or program.compiled_report(0, source.offered(program, ()))[0]
+    offered = source.offered(program, ())
+    artifact = program.artifact or program.compiled_report(0, offered)[0]
     flows = lift(artifact)
-    run, notes = _run(order, program, artifact, flows)
+    run, notes = _run(order, program, artifact, flows, offered)
     if order.flow is not None:
         dag = artifact.into_dag(order.flow)
         flows = {(dag.agent, dag.name): flows[dag.agent, dag.name]}
-    text, told = _drawn(form, artifact, flows, run)
+    text, told = _drawn(form, artifact, flows, effects(artifact, offered), run)
     notes += told
     for note in notes:
         report.say(printable(f"note: {note}"))
@@ -89,12 +95,13 @@ def _target(order: Namespace, program: Source) -> Path | None:
     return target
 
 
-def _drawn(form: str, artifact: Artifact, flows: Mapping[FlowKey, Graph], run: Overlay | None) -> tuple[str, list[str]]:
+def _drawn(
+    form: str, artifact: Artifact, flows: Mapping[FlowKey, Graph], effects: Mapping[str, str | None], run: Overlay | None
+) -> tuple[str, list[str]]:
     """The picture, and what its reader must be told."""
     if form == "html":
         from apxm.graph.render.page import page
 
-        effects = {name: facts.effect for used in artifact.manifest.values() for name, facts in used.items()}
         return page(flows, title=artifact.name, entry=artifact.entry, effects=effects, run=run)
     if form == "mermaid":
         from apxm.graph.render.mermaid import limits, mermaid
@@ -106,9 +113,12 @@ def _drawn(form: str, artifact: Artifact, flows: Mapping[FlowKey, Graph], run: O
     return tree(flows, artifact.entry, run), []
 
 
-# ---- the run ---------------------------------------------------------------------------------------------------------
 def _run(
-    order: Namespace, program: Source, artifact: Artifact, flows: Mapping[FlowKey, Graph]
+    order: Namespace,
+    program: Source,
+    artifact: Artifact,
+    flows: Mapping[FlowKey, Graph],
+    offered: Mapping[str, CapabilityRecord],
 ) -> tuple[Overlay | None, list[str]]:
     """The run that was asked for, laid over the flows, and what makes it doubtful."""
     if order.run is None:
@@ -116,23 +126,8 @@ def _run(
     from apxm.cli.recorded import history
     from apxm.graph.render.overlay import overlay
 
-    ran = history(order.run, order.config)
-    doubt = _doubt(ran, program, artifact, flows)
-    return overlay(ran, flows), [doubt] if doubt else []
-
-
-def _doubt(run: History, program: Source, artifact: Artifact, flows: Mapping[FlowKey, Graph]) -> str | None:
-    """Why the picture may not be of what ran. InvalidError when it cannot be."""
-    from apxm.cli.recorded import belongs
-    from apxm.cli.source import offered
-    from apxm.errors import InvalidError
-
-    names = [".".join(key) for key in flows]
-    if run.flow not in names:
-        known = ", ".join(f"`{name}`" for name in names[:10])
-        said = f"the run `{run.run_id}` was of the flow `{run.flow}`, which {program.path} does not have"
-        raise InvalidError(said, hint=f"it has {known}")
-    return belongs(run, run.flow, {artifact.digest, program.compiled(offered(program, ())).digest})
+    ran, doubts = history(order.run, program, artifact, [".".join(key) for key in flows], offered, order.config)
+    return overlay(ran, flows), doubts
 
 
 def _save(target: Path, text: str) -> None:

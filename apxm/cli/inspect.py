@@ -9,7 +9,7 @@ from apxm.cli.exits import Exit
 
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from apxm.artifact import Artifact
     from apxm.dag import ExecutionDag
@@ -121,20 +121,21 @@ def _node_lines(flow: dict[str, Any], depth: int) -> Iterator[str]:
     from apxm.cli.text import line
 
     width = max((len(node["name"]) for node in flow["nodes"]), default=0)
+    plain = {(node["name"], f"node_{node['id']}") for node in flow["nodes"]}  # a port that only repeats where it comes from
     for node in flow["nodes"]:
         name = f"{'  ' * depth}{line(node['name'], 40):<{min(width, 40)}}  {node['op']:<15}"
-        yield f"{name} {_arrows(node['inputs'])}".rstrip()
+        yield f"{name} {_arrows(node['inputs'], plain if 'regions' not in node else ())}".rstrip()
         for region_name, region in node.get("regions", {}).items():
             takes = ", ".join(parameter["name"] for parameter in region["parameters"])
             yield f"{'  ' * (depth + 1)}{region_name}({takes}):"
             yield from _node_lines(region, depth + 2)
 
 
-def _arrows(inputs: list[dict[str, Any]]) -> str:
+def _arrows(inputs: list[dict[str, Any]], plain: Collection[tuple[str, str]]) -> str:
     words = []
     for edge in inputs:
         text = edge["from"] + (f" [{edge['label']}]" if "label" in edge else "")
-        text = f"{edge['port']}={text}" if "port" in edge else text
+        text = f"{edge['port']}={text}" if "port" in edge and (edge["from"], edge["port"]) not in plain else text
         words.append(text if edge["dependency"] == "Data" else f"({edge['dependency'].lower()} {text})")
     return "← " + ", ".join(words) if words else ""
 

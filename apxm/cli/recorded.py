@@ -2,41 +2,91 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from apxm.errors import InvalidError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Mapping, Sequence
 
+    from apxm.artifact.format import Artifact
+    from apxm.capability.record import CapabilityRecord
+    from apxm.cli.source import Source
     from apxm.observability.history import History
+    from apxm.observability.record import RunStore
 
+FLOWS_SHOWN = 10
 ID_SHOWN = 16  # characters of a digest that tell it from others
 
 
-def history(spec: str, config: str | None = None) -> History:
-    """A run by the beginning of its id or `last`, or the events in a file that `--events` wrote."""
-    from apxm.observability.history import History
-    from apxm.observability.record import read
+def history(
+    spec: str,
+    program: Source,
+    artifact: Artifact,
+    flows: Sequence[str],
+    offered: Mapping[str, CapabilityRecord],
+    config: str | None = None,
+) -> tuple[History, list[str]]:
+    """A run of one of these flows of a program, and why it may not be of this version of it.
 
-    if Path(spec).is_file() or "/" in spec or spec.endswith(".jsonl"):
-        return History.of(read(spec))
+    `spec` is the beginning of an id, a file that `--events` wrote, or `last`: the last run of this program. `artifact` is
+    what was made of the program; a run of it at another level is one of the same program. InvalidError when there is no
+    such run, or when it was of another flow.
+    """
+    from apxm.observability.history import History
+    from apxm.observability.record import LAST, read
+
+    digests = {artifact.digest, *(made.digest for made in _compiled(program, offered))}
+    if spec != LAST and (Path(spec).is_file() or "/" in spec or spec.endswith(".jsonl")):
+        run = History.of(read(spec))
+    else:
+        store = _store(config)
+        run_id = _last(store, program, digests, flows) if spec == LAST else store.resolve(spec)
+        run = History.of(read(store.path(run_id)))
+    if run.flow not in flows:
+        raise InvalidError(
+            f"the run `{run.run_id}` was of the flow `{run.flow}`, not of {_named(flows)}", hint=_elsewhere(run.flow, artifact)
+        )
+    ran = run.metadata.get("artifact")
+    if ran is None or ran in digests:
+        return run, []
+    version = f"another version of the program (artifact {ran[:ID_SHOWN]})"
+    return run, [f"the run was of {version}: what has no place in this one is left out"]
+
+
+def _compiled(program: Source, offered: Mapping[str, CapabilityRecord]) -> list[Artifact]:
+    """What `apxm run` may have made of a graph."""
+    return [] if program.artifact is not None else [program.compiled_report(level, offered)[0] for level in (0, 1)]
+
+
+def _store(config: str | None) -> RunStore:
     from apxm.cli.recording import store_of
     from apxm.settings import load
 
-    store = store_of(load(config=config))
-    return History.of(read(store.path(store.resolve(spec))))
+    return store_of(load(config=config))
 
 
-def belongs(run: History, flow: str, digests: Iterable[str]) -> str | None:
-    """Why a run may not be of this program, None when it is; InvalidError when it was of another flow."""
-    if run.flow != flow:
-        raise InvalidError(
-            f"the run `{run.run_id}` was of the flow `{run.flow}`, not of `{flow}`",
-            hint=f"name the flow: `{run.flow}`, if the program has it",
-        )
-    ran = run.metadata.get("artifact")
-    if ran is None or ran in set(digests):
-        return None
-    return f"the run was of another version of the program (artifact {ran[:ID_SHOWN]}): what has no place in this one is left out"
+def _last(store: RunStore, program: Source, digests: Collection[str], flows: Collection[str]) -> str:
+    """The newest run of this program, by what ran or by its file."""
+    place = os.path.abspath(program.path)
+    for run in store.list():
+        if run.flow in flows and (run.artifact in digests or place in (run.file, run.file.rpartition(":")[0])):
+            return run.run_id
+    raise InvalidError(
+        f"no run of {_named(list(flows))} of {program.path} is recorded",
+        code="record",
+        hint="`apxm run` records one; `apxm runs ls` shows those of other programs, and an id may be given too",
+    )
+
+
+def _named(flows: Sequence[str]) -> str:
+    more = f" or {len(flows) - FLOWS_SHOWN:,} more" if len(flows) > FLOWS_SHOWN else ""
+    return ", ".join(f"`{name}`" for name in flows[:FLOWS_SHOWN]) + more
+
+
+def _elsewhere(flow: str, artifact: Artifact) -> str:
+    """What to do about a run of another flow."""
+    known = [".".join(key) for key in artifact.flows()]
+    return f"name the flow: `{flow}`" if flow in known else f"the program does not have it; it has {_named(known)}"

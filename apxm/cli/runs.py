@@ -182,7 +182,7 @@ def _print(table: Table) -> None:
 
 # ---- one run -----------------------------------------------------------------------------------------------------------
 def run_map(run: Summary, history: History) -> dict[str, Any]:
-    """A run as data: the summary, and `parallelism`, `usage` by model, `places` by time, `failures`, `lost` events."""
+    """A run as data: the summary, and `parallelism`, `usage` by model, `places` by time, `failures`, `fallbacks`, `lost`."""
     return {
         **run.to_map(),
         "metadata": history.metadata,
@@ -190,6 +190,7 @@ def run_map(run: Summary, history: History) -> dict[str, Any]:
         "usage": models(history),
         "places": [place_map(facts) for facts in slowest(history)],
         "failures": [place_map(facts) for facts in failures(history)],
+        "fallbacks": [place_map(facts) for facts in fallbacks(history)],
         "lost": sum(gap.last - gap.first + 1 for gap in history.gaps),
     }
 
@@ -204,6 +205,7 @@ def place_map(facts: PlaceFacts) -> dict[str, Any]:
         "total_ms": round(facts.total_ms, 3),
         "max_ms": round(facts.max_ms, 3),
         "retries": facts.retries,
+        "fallbacks": facts.fallbacks,
         "error": facts.error,
     }
 
@@ -231,13 +233,19 @@ def models(history: History) -> dict[str, dict[str, float]]:
 def slowest(history: History) -> list[PlaceFacts]:
     """The places of the program where most time went."""
     fired = [facts for facts in history.places.values() if facts.fired]
-    return sorted(fired, key=lambda facts: (-facts.total_ms, facts.place))[:PLACES_SHOWN]
+    return sorted(fired, key=lambda facts: -facts.total_ms)[:PLACES_SHOWN]
 
 
 def failures(history: History) -> list[PlaceFacts]:
     """The places that failed: the one that failed first stands first, which is most often the cause."""
     failed = [facts for facts in history.places.values() if facts.count["failed"]]
     return sorted(failed, key=lambda facts: (facts.last_at or 0.0, -len(facts.place)))[:FAILURES_SHOWN]
+
+
+def fallbacks(history: History) -> list[PlaceFacts]:
+    """The places that gave their fallback and did not fail as well, those with the most of them first."""
+    gave = [facts for facts in history.places.values() if facts.fallbacks and not facts.count["failed"]]
+    return sorted(gave, key=lambda facts: -facts.fallbacks)[:FAILURES_SHOWN]
 
 
 def run_text(run: Summary, history: History) -> str:
@@ -259,6 +267,13 @@ def run_text(run: Summary, history: History) -> str:
     lines += [f"  {name:<12}{line(text, 400)}" for name, text in facts if text]
     for place in failed:
         lines += ["", f"failed: {place_text(place, history)}", f"  {line(place.error or 'for no reason given', 400)}"]
+    for place in fallbacks(history):
+        times = f" ({count(place.fallbacks, 'time')})" if place.fallbacks > 1 else ""
+        lines += [
+            "",
+            f"fallback used{times}: {place_text(place, history)}",
+            f"  {line(place.error or '', 400)}",
+        ]
     if found := slowest(history):
         lines += ["", *places_table(found, history)]
     return "\n".join(lines)
@@ -287,7 +302,7 @@ def places_table(found: Iterable[PlaceFacts], history: History) -> list[str]:
 
     lines = [f"{'slowest':<40} {'operation':<16} {'runs':>8} {'retries':>8} {'in all':>10} {'longest':>10}"]
     for facts in found:
-        name = line(" / ".join(_names(facts, history)), 40)
+        name = line(_tail(" / ".join(_names(facts, history)), 40), 40)
         retries = f"{facts.retries:,}" if facts.retries else "-"
         times = f"{duration(facts.total_ms / 1e3):>10} {duration(facts.max_ms / 1e3):>10}"
         lines.append(f"{name:<40} {line(facts.op, 16):<16} {facts.fired:>8,} {retries:>8} {times}")
@@ -295,9 +310,17 @@ def places_table(found: Iterable[PlaceFacts], history: History) -> list[str]:
 
 
 def _names(facts: PlaceFacts, history: History) -> list[str]:
-    """The names from the flow's own node down to this one."""
-    around = [history.places.get(facts.place[:depth]) for depth in range(1, len(facts.place))]
-    return [*(one.name if one else f"node {node}" for one, node in zip(around, facts.place)), facts.name]
+    """The names from the flow's own node down to this one, with the regions, cases and flows between them."""
+    names: list[str] = []
+    for depth, part in enumerate(facts.place[:-1], 1):
+        node = history.places.get(facts.place[:depth]) if isinstance(part, int) else None
+        names.append(node.name if node is not None else f"node {part}" if isinstance(part, int) else part)
+    return [*names, facts.name]
+
+
+def _tail(text: str, width: int) -> str:
+    """The end of a text that is too long: a node is known by its own name."""
+    return text if len(text) <= width else f"…{text[1 - width :]}"
 
 
 def event_line(event: Any) -> str:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from contextlib import suppress
 from itertools import count, pairwise
 from operator import sub
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from apxm.dag import DATA
 from apxm.engine.checking import checked
-from apxm.errors import BindError
+from apxm.errors import ApxmError, BindError
 from apxm.executor.bind import Input, NodeSpec, Services
 from apxm.executor.dispatch import binder_of
-from apxm.graph.ops import BY_CODE, Latency
+from apxm.graph.ops import BY_CODE, OPERATIONS, Latency
 from apxm.scheduler.binding import ASYNC, CALL, CHEAP, EFFECTS, OPENING, PURE, SHORT, SYNC, WAITING, Binding, Handlers, never
 from apxm.scheduler.plan import ExecutionPlan
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from apxm.graph.ops import Operation
     from apxm.llm.registry import ModelRegistry
 
+_FLOW_CALL = OPERATIONS["FLOW_CALL"].code
 _NONE: Mapping[str, Any] = {}  # one object, so that nodes without attributes can share a handler
 
 
@@ -44,26 +46,55 @@ class Binder:
         self._check = check
         self._shared = (capabilities, models, flows, grants, window)
         self._flows: dict[ExecutionDag, Binding] = {}
+        self._filled: set[ExecutionDag] = set()
 
-    def bind(self, dag: ExecutionDag, region: bool = False) -> Binding:
+    def bind(self, dag: ExecutionDag) -> Binding:
         """Raises BindError for what this runtime does not have, DeniedError for what was not granted."""
-        if not region and dag in self._flows:
-            return self._flows[dag]
-        binding = Binding(ExecutionPlan(dag, region))
-        if not region:
-            self._flows[dag] = binding
+        # Callees first, and no call within a call: a program may have as long a chain of flows as it likes.
+        waiting = [dag]
+        while waiting:
+            one = waiting[-1]
+            if one not in self._flows:
+                self._flows[one] = Binding(ExecutionPlan(one))
+                waiting += (callee for callee in self._callees(one) if callee not in self._flows)
+            else:
+                waiting.pop()
+                if one not in self._filled:
+                    self._filled.add(one)
+                    self._fill(self._flows[one], one)
+        return self._flows[dag]
+
+    def _callees(self, dag: ExecutionDag) -> Iterator[ExecutionDag]:
+        """The flows that a dag and its regions call. One that is not there is left to the binding of the call."""
+        stack = [dag]
+        while stack:
+            one = stack.pop()
+            for op, place in set(zip(one.ops, one.attributes.places)) if _FLOW_CALL in one.ops else ():
+                if op == _FLOW_CALL:
+                    attributes = one.attributes.table[place - 1]
+                    with suppress(ApxmError):
+                        yield self._callee(dag, attributes.get("agent_name", one.agent), attributes["flow_name"])
+            for regions in one.regions.values():
+                stack += regions.values()
+
+    def _callee(self, dag: ExecutionDag, agent: str, flow: str) -> ExecutionDag:
+        callee = dag.siblings.get((agent, flow))
+        return callee if callee is not None else self._shared[2].get_flow(agent, flow)
+
+    def _region(self, region: ExecutionDag, owner: ExecutionDag) -> Binding:
+        region.siblings = owner.siblings
+        binding = Binding(ExecutionPlan(region, True))
+        self._fill(binding, region)
+        return binding
+
+    def _fill(self, binding: Binding, dag: ExecutionDag) -> None:
+        """Bind what differs, and lay it out in columns: nodes that differ in nothing a binder sees share a handler."""
         capabilities, models, flows, grants, window = self._shared
 
         def call(agent: str, flow: str) -> Body:
-            callee = dag.siblings.get((agent, flow))
-            return self.bind(callee if callee is not None else flows.get_flow(agent, flow))
+            return self._flows[self._callee(dag, agent, flow)]
 
         services = Services(capabilities, models, flows, grants, call, window)
-        self._fill(binding, dag, services)
-        return binding
-
-    def _fill(self, binding: Binding, dag: ExecutionDag, services: Services) -> None:
-        """Bind what differs, and lay it out in columns: nodes that differ in nothing a binder sees share a handler."""
         first, size, table = len(dag.parameters), len(dag), dag.attributes.table
         labels: dict[int, set[str]] = {}
         for edge, label in dag.labels.items():
@@ -112,10 +143,6 @@ class Binder:
             labels=labels,
         )
         return binder_of(spec)(spec, services)
-
-    def _region(self, region: ExecutionDag, owner: ExecutionDag) -> Binding:
-        region.siblings = owner.siblings
-        return self.bind(region, region=True)
 
     def _row(self, slot: int, operation: Operation, bound: Bound, attributes: Mapping[str, Any], dag: ExecutionDag) -> _Row:
         kind = int(bound.kind)

@@ -10,7 +10,8 @@ Every operation is expected to take what its latency class says, or what it took
 
 A node that opens frames takes as long as they do, and the operations inside are the ones that count. A LOOP has
 `max_iterations`, a MAP as many items as its constant list, else as its window: `assumed` says which. A SWITCH takes its
-longest case, a TRY_CATCH all of its regions. With a recorded run, frames are counted as they opened in it.
+longest case, a TRY_CATCH all of its regions. With a recorded run, frames are counted as they opened in it, and of a graph that
+ran in several ways (other sides of a branch) the way that took longest stands for all.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ _Around: TypeAlias = tuple[tuple[int, str], ...]  # the nodes that lead to a gra
 
 WINDOW = 64  # of a MAP that does not say: SchedulerConfig.max_parallelism of a runtime that does not say either
 NESTED_MAX = 100  # frames of a run nest no deeper, unless its configuration says so
+WAYS_MAX = 32  # in which a graph ran that are looked at; of more, those with the most time in their operations
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,14 +129,26 @@ class _Measured:
         self._fired: Counter[tuple[_Around, int]] = Counter()
         self._total_ms: Counter[tuple[_Around, int]] = Counter()
         self._opened: Counter[_Around] = Counter()
-        seen: set[Path] = set()
+        frames: dict[Path, set[int]] = {}
         for span in history.spans:
-            around = tuple((node, "body" if isinstance(step, int) else step) for node, step in span.path)
+            around = _around(span.path)
             self._fired[around, span.node] += 1
             self._total_ms[around, span.node] += span.duration_ms  # type: ignore[assignment]
-            if span.path not in seen:
-                seen.add(span.path)
+            inside = frames.get(span.path)
+            if inside is None:
+                inside = frames[span.path] = set()
                 self._opened[around] += 1
+            inside.add(span.node)
+        self._ways: dict[_Around, dict[frozenset[int], None]] = {}
+        for path, inside in frames.items():
+            self._ways.setdefault(_around(path), {})[frozenset(inside)] = None
+
+    def ways(self, around: _Around) -> list[frozenset[int]]:
+        """The nodes that fired together in one frame of a graph, for every such set; none when there was no frame."""
+        ways = list(self._ways.get(around, ()))
+        if len(ways) > WAYS_MAX:
+            ways.sort(key=lambda way: -sum(self.ms(around, node) for node in way))
+        return ways[:WAYS_MAX]
 
     def fired(self, around: _Around, node: int) -> int:
         return self._fired[around, node]
@@ -146,6 +160,10 @@ class _Measured:
     def frames(self, around: _Around, node: int) -> int:
         """Iterations or items of one firing on average, rounded up."""
         return ceil(self._opened[*around, (node, "body")] / max(self._fired[around, node], 1))
+
+
+def _around(path: Path) -> _Around:
+    return tuple((node, "body" if isinstance(step, int) else step) for node, step in path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,22 +191,20 @@ class _Shaping:
     def graph(self, graph: Graph, name: str, agent: str, around: _Around) -> Shape:
         wiring = Wiring(graph)
         times = {node.id: self.node(node, wiring, agent, around) for node in graph.nodes}
-        ended: dict[int, float] = {}
-        last: dict[int, int | None] = {}  # the predecessor that ends last
-        for node in graph.nodes:
-            latest = max(wiring.before(node.id), key=lambda source: ended[source], default=None)
-            last[node.id] = latest
-            ended[node.id] = (ended[latest] if latest is not None else 0.0) + times[node.id].critical_ms
-        end = max(ended, key=lambda node: ended[node], default=None)
         routes = Routes(graph)
-        chain = list(_chain(end, last))
+        if self.measured is None:
+            way = _way(graph, wiring, times, routes)
+        else:
+            fired = [{one: times[one] for one in each if one in times} for each in self.measured.ways(around)]
+            ways = [_way(graph, wiring, each, routes) for each in fired or [{}]]
+            way = max(ways, key=lambda one: (one.critical_ms, one.sequential_ms))
         return Shape(
             name=name,
             phases=tuple(tuple(node.name for node in level) for level in phases(graph)),
-            parallelism_max=_at_once(times, ended, routes),
-            critical=tuple(step for node in reversed(chain) for step in times[node].critical),
-            critical_ms=ended[end] if end is not None else 0.0,
-            sequential_ms=routes.largest({node: time.sequential_ms for node, time in times.items()}, sum, max),
+            parallelism_max=way.at_once,
+            critical=way.critical,
+            critical_ms=way.critical_ms,
+            sequential_ms=way.sequential_ms,
             inside=tuple(shape for time in times.values() for shape in time.inside),
         )
 
@@ -239,10 +255,8 @@ class _Shaping:
 
     # ---- regions ---------------------------------------------------------------------------------------------------
     def _chosen(self, node: Node, shapes: Sequence[Shape]) -> _Time:
-        if self.measured is not None:  # the cases that were not chosen took no time
-            return _one_after_the_other(node, shapes)
         longest = max(shapes, key=lambda shape: shape.critical_ms)
-        if len(shapes) > 1:
+        if len(shapes) > 1 and self.measured is None:
             self.assumed[f"SWITCH `{node.name}`: the case `{longest.name.rpartition(' / ')[2]}`, which takes longest"] = None
         steps = _inside(node, longest.critical)
         most = max(shape.parallelism_max for shape in shapes)
@@ -281,6 +295,26 @@ class _Shaping:
         whose = "its window" if "window" in node.attributes else "the default window"
         self.assumed[f"MAP `{node.name}`: {_count(window, 'item')}, {whose}"] = None
         return window
+
+
+def _way(graph: Graph, wiring: Wiring, times: Mapping[int, _Time], routes: Routes) -> _Time:
+    """What a graph takes when the nodes that have a time run, and the others let everything pass at once."""
+    ended: dict[int, float] = {}
+    last: dict[int, int | None] = {}  # the predecessor that ends last
+    for node in graph.nodes:
+        latest = max(wiring.before(node.id), key=lambda source: ended[source], default=None)
+        last[node.id] = latest
+        ended[node.id] = (ended[latest] if latest is not None else 0.0) + (
+            times[node.id].critical_ms if node.id in times else 0.0
+        )
+    end = max(ended, key=lambda node: ended[node], default=None)
+    chain = [node for node in _chain(end, last) if node in times]
+    return _Time(
+        critical=tuple(step for node in reversed(chain) for step in times[node].critical),
+        critical_ms=ended[end] if end is not None else 0.0,
+        sequential_ms=routes.largest({node: time.sequential_ms for node, time in times.items()}, sum, max),
+        at_once=_at_once(times, ended, routes),
+    )
 
 
 def _one_after_the_other(node: Node, shapes: Sequence[Shape]) -> _Time:

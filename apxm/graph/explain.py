@@ -220,8 +220,9 @@ class _Telling:
             if heading:
                 self._say(heading, inner)
             meanings = _meanings(node, region_name, region, scene)
-            if meanings.get("item") == _ITEM and _ITEM in scope.meanings.values():  # two items are to be told apart
-                meanings["item"] = Value(f"the item of {name(node.name)}", "item")
+            items = any(value.short == _ITEM.short for value in scope.meanings.values())
+            if items and node.op == "MAP" and "item" in meanings and region_name == "body":  # two items are to be told apart
+                meanings["item"] = Value(f"the item of {name(node.name)}", _ITEM.short)
             inside = _Scope.of(region, meanings, result)
             begin = self.block(inside, f"{inner}{'   ' if heading else ''}", f"{label}.", begin)
 

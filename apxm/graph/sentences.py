@@ -99,8 +99,9 @@ class Scene:
         if gap.kind == "position":
             plain = [one for one in self.inputs if is_position(one.port)]
             return plain[int(gap.key)] if int(gap.key) < len(plain) else None
-        field = "port" if gap.kind == "name" else "source"
-        return next((one for one in self.inputs if getattr(one, field) == gap.key), None)
+        if gap.kind == "name":
+            return next((one for one in self.inputs if one.port == gap.key), None)
+        return next((one for one in self.inputs if gap.key == one.source or one.port == f"node_{gap.key}"), None)
 
 
 Sentence: TypeAlias = "Callable[[Scene], str]"

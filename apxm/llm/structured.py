@@ -29,8 +29,8 @@ class OutputSchema:
         import jsonschema_rs
 
         self.schema: dict[str, Any] = dict(schema)
-        self.text = json.dumps(self.schema, ensure_ascii=False)
         try:
+            self.text = json.dumps(self.schema, ensure_ascii=False)
             self._validator = jsonschema_rs.validator_for(self.schema, offline=True, pattern_options=jsonschema_rs.RegexOptions())
         except (ValueError, TypeError) as error:  # also what jsonschema_rs raises of its own
             raise InvalidError(f"output_schema is no valid JSON Schema: {getattr(error, 'message', error)}") from error

@@ -51,7 +51,7 @@ class NodeStarted(Event):
 class NodeEnded(Event):
     """A node is terminal. `outcome`: done, skipped, failed, cancelled. `code` is that of its error.
 
-    `winner` is the in-edge position that an ANY or RACE took.
+    One that failed and gave its fallback is done, with the error. `winner` is the in-edge position that an ANY or RACE took.
     """
 
     path: Path

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
     from apxm.observability.events import Path
 
-Place: TypeAlias = tuple[int, ...]  # the authored node ids from the root to a node: a frame path without its steps
+# The authored node ids from the root to a node, each that opened a frame followed by its region, case or called flow. The
+# bodies of MAP and LOOP have no name: their steps are items and iterations, and every one of them is at the same place.
+Place: TypeAlias = tuple[int | str, ...]
 
 UNFINISHED = "unfinished"
 SPANS_MAX = 200_000  # a picture of more shows nothing; at about 300 bytes each they stay under 64 MiB
@@ -28,8 +30,8 @@ PLACES_MAX = 20_000  # a program has as many places as nodes, unless a flow call
 class PlaceFacts:
     """What happened at one place of the program, over all its firings. Times are in milliseconds, `*_at` in seconds.
 
-    `count` is by outcome: done, failed, skipped, cancelled, unfinished; a firing that failed and gave its fallback is both
-    failed and done. `fired` counts those that began, and only these have a time. `error` is the last one. `usage` sums
+    `count` is by outcome: done, failed, skipped, cancelled, unfinished. `fallbacks` counts those that are done because they
+    gave their fallback. `fired` counts those that began, and only these have a time. `error` is the last one. `usage` sums
     what its calls used.
     """
 
@@ -43,6 +45,7 @@ class PlaceFacts:
     first_at: float | None = None
     last_at: float | None = None
     retries: int = 0
+    fallbacks: int = 0
     error: str | None = None
     calls: int = 0
     usage: dict[str, float] = field(default_factory=dict)
@@ -61,7 +64,7 @@ class PlaceFacts:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """One firing: where, on which worker, from when to when in seconds of the run. `winner` is as in NodeEnded."""
+    """One firing: where, on which worker, from when to when in seconds of the run. `error`, `winner` are as in NodeEnded."""
 
     path: Path
     node: int
@@ -72,6 +75,12 @@ class Span:
     end_at: float
     outcome: str
     winner: int | None = None
+    error: str | None = None
+
+    @property
+    def fell_back(self) -> bool:
+        """It failed and gave its fallback."""
+        return self.outcome == "done" and self.error is not None
 
     @property
     def place(self) -> Place:
@@ -120,7 +129,6 @@ class _Reading:
     def __init__(self, history: History) -> None:
         self.history = history
         self._open: dict[tuple[Path, int], events.NodeStarted] = {}
-        self._failed: tuple[Path, int] | None = None  # the firing that the last event said had failed
         self._last_at = 0.0
         self._ended = False
 
@@ -167,10 +175,8 @@ class _Reading:
         facts = self._facts(event.path, event.node, event)
         if facts is not None:
             facts.error = event.error or facts.error
-        never_began = event.outcome in ("skipped", "cancelled") and not event.duration_ms
-        fell_back = event.outcome == "done" and self._failed == (event.path, event.node)  # the same firing, with its fallback
-        self._failed = (event.path, event.node) if event.outcome == "failed" else None
-        if begun is None and (never_began or fell_back):
+            facts.fallbacks += event.outcome == "done" and event.error is not None
+        if begun is None and event.outcome in ("skipped", "cancelled") and not event.duration_ms:  # it never began
             if facts is not None:
                 facts.count[event.outcome] += 1
                 facts.seen(event.at)
@@ -178,7 +184,7 @@ class _Reading:
         start_at = begun.at if begun is not None else max(event.at - event.duration_ms / 1e3, 0.0)  # its start was lost
         if facts is not None:
             self._book(facts, event.outcome, start_at, event.at)
-        self._span(event, begun.worker if begun is not None else 0, start_at, event.at, event.outcome, event.winner)
+        self._span(event, begun.worker if begun is not None else 0, start_at, event.at, event.outcome)
 
     def _book(self, facts: PlaceFacts, outcome: str, start_at: float, end_at: float) -> None:
         ms = (end_at - start_at) * 1e3
@@ -195,13 +201,13 @@ class _Reading:
         start_at: float,
         end_at: float,
         outcome: str,
-        winner: int | None = None,
     ) -> None:
         spans = self.history.spans
         if len(spans) >= SPANS_MAX:
             self.history.spans_left_out += 1
             return
-        spans.append(Span(event.path, event.node, event.name, event.op, worker, start_at, end_at, outcome, winner))
+        winner, error = (event.winner, event.error) if isinstance(event, events.NodeEnded) else (None, None)
+        spans.append(Span(event.path, event.node, event.name, event.op, worker, start_at, end_at, outcome, winner, error))
 
     def _called(self, event: events.Called) -> None:
         facts = self._facts(event.path, event.node)
@@ -229,5 +235,16 @@ class _Reading:
 
 
 def place_of(path: Path, node: int) -> Place:
-    """The place of a node: the ids that lead to it, without the steps."""
-    return (*(step[0] for step in path), node)
+    """The place of a node: what leads to it, without the items and iterations."""
+    return (*(part for step in path for part in (step if isinstance(step[1], str) else step[:1])), node)
+
+
+def path_of(place: Place) -> Path:
+    """The path of one frame whose nodes have places like this one: the first item or iteration of each MAP and LOOP."""
+    path: list[tuple[int, str | int]] = []
+    for part in place[:-1]:
+        if isinstance(part, int):
+            path.append((part, 0))
+        else:
+            path[-1] = (path[-1][0], part)
+    return tuple(path)

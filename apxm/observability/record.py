@@ -162,5 +162,5 @@ def _delete(path: Path, *, dry_run: bool) -> bool:
 def _near(text: str, known: list[str]) -> str:
     from difflib import get_close_matches
 
-    close = get_close_matches(text, known, n=1)
+    close = get_close_matches(text, [LAST, *known], n=1)
     return f"did you mean `{close[0]}`?" if close else "`apxm runs ls` shows those that are"

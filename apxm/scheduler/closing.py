@@ -181,7 +181,7 @@ class Closer:
         if (frame.running or {}).get(slot) is not activation:
             return
         if spawn is not None and spawn.cleanup is not None and not self.forced:
-            activation.arm(Spawn((spawn.cleanup,), lambda results: results, isolate=True, shielded=True))
+            activation.arm(Spawn((spawn.cleanup,), lambda results: results, isolate=True, hands_on=True, shielded=True))
             child = activation.next_child()
             assert child is not None
             self._open_child(worker, activation, child)

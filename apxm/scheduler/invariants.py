@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from apxm.errors import InternalError
 from apxm.scheduler.dataflow import EMPTY, Frame
 from apxm.scheduler.plan import ANY, RACE
+from apxm.scheduler.splicing import Activation
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -33,12 +34,18 @@ def check(run: RunState) -> None:
 
 
 def waiting_edges(frames: Iterable[Frame]) -> list[tuple[str, str]]:
-    """(source, target) of every token that what is left still waits for; `(nothing)` for a node that waits for none."""
+    """(source, target) of every token that what is left still waits for; `(nothing)` for a node that waits for none, and
+    `(a wait)` for one whose wait nobody ended."""
     edges: list[tuple[str, str]] = []
     for frame in frames:
         dag = frame.plan.dag
         for slot in range(frame.plan.parameters, frame.plan.size):
-            if slot < len(frame.v) and frame.v[slot] is EMPTY and not (frame.running and slot in frame.running):
+            if slot >= len(frame.v) or frame.v[slot] is not EMPTY:
+                continue
+            item = frame.running.get(slot) if frame.running else None
+            if isinstance(item, Activation) and item.wake is not None:
+                edges.append(("(a wait)", dag.names[slot]))
+            elif item is None:
                 edges += [
                     (dag.names[edge.source], dag.names[slot])
                     for edge in dag.in_edges(slot)

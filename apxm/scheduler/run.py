@@ -277,10 +277,12 @@ class RunState(Closer):
         activation.spawn, activation.wake = None, wait.then
         self.park(activation, wait.seconds)
 
-    def complete(self, worker: Worker, frame: Frame, slot: int, value: Any, label: str | None = None) -> None:
-        """A slot ended with a value (or DEAD): store it and give it to every successor."""
+    def complete(
+        self, worker: Worker, frame: Frame, slot: int, value: Any, label: str | None = None, error: ApxmError | None = None
+    ) -> None:
+        """A slot ended with a value (or DEAD): store it and give it to every successor. `error` is what a fallback made good."""
         if self.watched and value is not DEAD:
-            self.note_ended(frame, slot, "done")
+            self.note_ended(frame, slot, "done", error)
         plan = frame.plan
         if frame.closing is not None:
             self.end_slot(worker, frame, slot, value)
@@ -410,8 +412,7 @@ class RunState(Closer):
             self._locate(error, frame, slot)
         if len(self.errors) < ERRORS_MAX:
             self.errors.append(error)
-        if self.watched:
-            self.note_ended(frame, slot, FAILED, error)
+        self._note_failed(frame, slot, error)
         if frame.closing is not None:
             if frame.closing.soft and not self.keep_going and not self._handled_inside(frame, slot):
                 self._fail_flow(worker, frame, error)
@@ -441,6 +442,11 @@ class RunState(Closer):
             self.end_failed(frame, slot, now=True)
             self.abort(worker, error)
 
+    def _note_failed(self, frame: Frame, slot: int, error: ApxmError) -> None:
+        """Tell that a slot failed, unless its fallback makes it good at once: it ends once, and then that is told."""
+        if self.watched and (frame.closing is not None or slot not in frame.binding.fallbacks):
+            self.note_ended(frame, slot, FAILED, error)
+
     def _locate(self, error: ApxmError, frame: Frame, slot: int) -> None:
         dag = frame.plan.dag
         error.node, error.op, error.flow = dag.names[slot], frame.plan.operation(slot), f"{dag.agent}.{dag.name}"
@@ -457,8 +463,8 @@ class RunState(Closer):
             return True
         child = frame
         while child.up is not None and child.plan.region:
-            activation = child.activation
-            if activation is not None and activation.spawn is not None and activation.spawn.isolate:
+            spawn = child.activation.spawn if child.activation is not None else None
+            if spawn is not None and spawn.isolate and not spawn.hands_on:
                 return True
             if self._handles(child.up, child.node):
                 return True
@@ -469,7 +475,7 @@ class RunState(Closer):
         """`fallback`, then `error` edges, then a first_success that everything below leads to."""
         binding = frame.binding
         if slot in binding.fallbacks:
-            self.complete(worker, frame, slot, binding.fallbacks[slot])
+            self.complete(worker, frame, slot, binding.fallbacks[slot], error=error)
         elif slot in binding.errors:
             self.end_failed(frame, slot, now=False)
             self._propagate(worker, frame, slot, error.to_map(), "error")
@@ -481,14 +487,15 @@ class RunState(Closer):
         return True
 
     def _isolate(self, worker: Worker, child: Frame, activation: Activation, error: ApxmError) -> None:
+        if child.index and len(self.errors) >= ERRORS_MAX:
+            error = _ONE_OF_MANY  # of a million items that fail nobody reads each traceback, and together they fill the memory
         self.close(worker, child, partial(self.child_ended, child=child, result=ChildResult(error=error)))
 
     def _handle_above(self, worker: Worker, frame: Frame, slot: int, error: ApxmError) -> None:
         def then(worker: Worker) -> None:
             self._forget_slot(frame, slot)
             self.failures += 1  # what it opened failed, and so did it; its own fallback or edges go on from there
-            if self.watched:
-                self.note_ended(frame, slot, FAILED, error)
+            self._note_failed(frame, slot, error)
             if frame.closing is not None:
                 self.end_slot(worker, frame, slot, DEAD, FAILED)
             else:
@@ -594,6 +601,7 @@ class RunState(Closer):
 
 
 _NOTHING = ChildResult()
+_ONE_OF_MANY = InvalidError("one failure of very many; the first ones are among the errors of the run")
 
 
 def _result(frame: Frame) -> Any:

@@ -54,10 +54,11 @@ def observe(events: Iterable[Event], *, outputs: dict[str, Any], value: Any, err
             seen.opened.add(event.path)
         elif isinstance(event, NodeEnded):
             here, outcome = (event.path, event.node), event.outcome
-            recovered = outcome == "done" and here in seen.failed  # a failure with a fallback
-            if not recovered and any(here in one for one in ended.values()):
+            if any(here in one for one in ended.values()):
                 raise OracleMismatch(f"activation {here} ended twice, the second time {outcome}")
             ended[outcome].add(here)
+            if outcome == "done" and event.error is not None:  # a failure that a fallback made good
+                seen.failed.add(here)
             if outcome in ("done", "failed"):
                 seen.order.setdefault(here, number)
             if event.winner is not None:

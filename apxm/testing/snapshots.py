@@ -43,7 +43,7 @@ class _Firing:
 
     name: str = ""
     op: str = ""
-    outcomes: list[str] = field(default_factory=list)  # more than one when a failure was recovered from
+    outcome: str = "unfinished"
     retries: int = 0
     calls: Counter[tuple[str, str]] = field(default_factory=Counter)
     failed: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -86,7 +86,7 @@ def _take(firing: _Firing, event: NodeStarted | NodeEnded | NodeRetried | Called
             firing.name, firing.op = event.name, event.op
         case NodeEnded():
             firing.name, firing.op = event.name, event.op
-            firing.outcomes.append(event.outcome)
+            firing.outcome = "done by fallback" if event.outcome == "done" and event.error is not None else event.outcome
         case NodeRetried():
             firing.retries += 1
         case Called():
@@ -109,7 +109,7 @@ def _place(key: tuple[events.Path, int]) -> list[tuple[int, int, str]]:
 
 def _lines(path: events.Path, node: int, firing: _Firing) -> list[str]:
     place = "".join(f"{parent}[{_plain(str(step))}]/" for parent, step in path) + str(node)
-    said = [f"{place} {_plain(firing.name)} {firing.op} {', '.join(firing.outcomes) or 'unfinished'}"]
+    said = [f"{place} {_plain(firing.name)} {firing.op} {firing.outcome}"]
     if firing.retries:
         said.append("1 retry" if firing.retries == 1 else f"{firing.retries} retries")
     for kind, target in sorted(firing.calls):

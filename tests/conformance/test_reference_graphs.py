@@ -100,7 +100,7 @@ NO_HANDLER = "is valid, but has no handler in this version"
 # What binding says to the others.
 REFUSED = {
     "example_03_multi_flow": f"node `weigh` of flow `multi_flow`: THINK {NO_HANDLER}",
-    "spellings_agents": f"node `self` of flow `main`: AGENT {NO_HANDLER}",
+    "spellings_agents": f"node `judge` of flow `review`: REFLECT {NO_HANDLER}",  # what a flow calls is bound before it
     "spellings_coordination": f"node `take` of flow `coordination`: CLAIM {NO_HANDLER}",
     "spellings_memory": "QMEM `history` (node 4) of flow `memory`: memory tier `episodic` comes with the episodic memory",
     "template_pipeline": f"node `draft` of flow `pipeline`: THINK {NO_HANDLER}",

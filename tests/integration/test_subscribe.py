@@ -115,3 +115,14 @@ def test_events_go_on_behind_a_number(runtime):
     assert [event.seq for event in everything] == list(range(1, len(everything) + 1))
     assert list(handle.events(after=3)) == everything[3:]
     assert list(handle.events()) == everything
+
+
+def test_a_failure_that_a_fallback_makes_good_ends_its_node_once(runtime):
+    runtime.capability_system().register("fail", CapabilityRecord("Fails.", lambda: 1 / 0, effect="read"))
+    program = flow(lambda: step.inv("fail", name="breaks", fallback="none"), name="f")
+    result = runtime.execute(program, run=RunOptions(trace=True))
+    (ended,) = (event for event in result.events() if isinstance(event, NodeEnded) and event.name == "breaks")
+    assert (ended.outcome, ended.code) == ("done", "capability")
+    assert "division" in ended.error
+    assert result.value == "none"
+    assert result.stats.failed == 1

@@ -32,10 +32,10 @@ class _Attempt:
         self._error: ApxmError | None = None
 
     def start(self, body: Arguments) -> Outcome:
-        return self._open(Child(body.body, body.start(self._inputs), "try"), self._after_try)
+        return self._open(Child(body.body, body.start(self._inputs), "try"), self._after_try, hands_on=self._catch is None)
 
-    def _open(self, child: Child, then: Any) -> Spawn:
-        return Spawn((child,), then, isolate=True, cleanup=self._finally)
+    def _open(self, child: Child, then: Any, *, hands_on: bool) -> Spawn:
+        return Spawn((child,), then, isolate=True, hands_on=hands_on, cleanup=self._finally)
 
     def _after_try(self, results: Sequence[ChildResult]) -> Outcome:
         error = results[0].error
@@ -43,7 +43,7 @@ class _Attempt:
             return self._end(results[0].value, error)
         self._error = error
         row = self._catch.fill(self._inputs, "error", error.to_map())
-        return self._open(Child(self._catch.body, row, "catch"), self._after_catch)
+        return self._open(Child(self._catch.body, row, "catch"), self._after_catch, hands_on=True)
 
     def _after_catch(self, results: Sequence[ChildResult]) -> Outcome:
         return self._end(results[0].value, _chained(results[0].error, self._error))
@@ -52,7 +52,7 @@ class _Attempt:
         self._value, self._error = value, error
         if self._finally is None:
             return value if error is None else Fail(error)
-        return Spawn((self._finally,), self._after_finally, isolate=True, shielded=True)
+        return Spawn((self._finally,), self._after_finally, isolate=True, hands_on=True, shielded=True)
 
     def _after_finally(self, results: Sequence[ChildResult]) -> Outcome:
         error = _chained(results[0].error, self._error) or self._error

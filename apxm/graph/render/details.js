@@ -110,6 +110,7 @@ function* happened(mark) {
   const rows = Object.entries(mark.count).map(([outcome, count]) => [outcome, plural(count, "firing")]);
   if (mark.total_ms) rows.push(["time", `${time(mark.total_ms / 1e3)} in all, ${time(mark.max_ms / 1e3)} at most`]);
   if (mark.retries) rows.push(["retries", number(mark.retries)]);
+  if (mark.fallbacks) rows.push(["fallback used", plural(mark.fallbacks, "time")]);
   if (mark.calls) rows.push(["calls", number(mark.calls)]);
   for (const [name, amount] of Object.entries(mark.usage)) rows.push([name.replaceAll("_", " "), number(amount, 6)]);
   if (mark.critical) rows.push(["critical path", "this node is on it"]);

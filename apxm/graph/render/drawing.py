@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from apxm.graph.model import Edge, Node, Parameter
 
@@ -47,11 +47,12 @@ class Panel:
 
 @dataclass(slots=True)
 class Box:
-    """One node, or one parameter: exactly one of the two is set."""
+    """One node, or one parameter: exactly one of the two is set. `takes` are the names of nodes whose results come in, by id."""
 
     key: Key
     node: Node | None = None
     parameter: Parameter | None = None
+    takes: Mapping[int, str] = field(default_factory=dict)
     name: str = ""
     subtitle: str = ""
     inputs: list[Slot] = field(default_factory=list)

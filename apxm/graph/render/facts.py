@@ -9,7 +9,7 @@ from apxm.graph.ops import OPERATIONS
 from apxm.graph.render.layout import PANEL_PAD, PANEL_TITLE, SUBTITLE_CELL, count_nodes
 from apxm.graph.render.marks import OUTCOMES
 from apxm.graph.render.svg import BADGES
-from apxm.graph.render.text import bounded, category, cells, clean, said, sentence
+from apxm.graph.render.text import bounded, category, cells, clean, named, port_of, said, sentence
 from apxm.graph.render.timeline import timeline
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class Facts:
                     "s": drawing.boxes[line.source].number,
                     "t": drawing.boxes[line.target].number,
                     "k": line.edge.dependency.name.lower(),
-                    "port": clean(line.edge.port or ""),
+                    "port": clean(port_of(line.edge, drawing.boxes[line.target].node)),
                     "label": clean(line.edge.label or ""),
                     "drawn": line.drawn,
                     "back": line.backward,
@@ -131,11 +131,11 @@ class Facts:
         facts |= {
             "id": node.id,
             "op": clean(node.op),
-            "said": clean(said(node))[:200],
+            "said": clean(said(node, box.takes))[:200],
             "effect": self._effect(node.op, node.attributes),
             "exit": box.is_exit,
             "where": clean(" / ".join((".".join(self.keys[flow]), *where))),
-            "attributes": [[clean(name), bounded(value)] for name, value in node.attributes.items()],
+            "attributes": [[clean(name), named(bounded(value), box.takes)] for name, value in node.attributes.items()],
             "inner": sum(map(count_nodes, node.regions.values())),
             "calls": self._called(node.op, node.attributes, self.keys[flow][0]),
             "mark": self._mark(self.keys[flow], box),
@@ -210,6 +210,7 @@ def _mark_map(mark: Mark) -> dict[str, Any]:
         "total_ms": round(mark.total_ms, 4),
         "max_ms": round(mark.max_ms, 4),
         "retries": mark.retries,
+        "fallbacks": mark.fallbacks,
         "calls": mark.calls,
         "usage": mark.usage,
         "error": bounded(mark.error) if mark.error else None,

@@ -14,7 +14,7 @@ from apxm.graph.ops import OPERATIONS
 from apxm.graph.render.columns import columns
 from apxm.graph.render.drawing import Box, Drawing, Key, Line, Panel, Slot
 from apxm.graph.render.layers import layered, spans
-from apxm.graph.render.text import cells, clip, said
+from apxm.graph.render.text import cells, clip, inputs_of, port_of, said
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -58,7 +58,8 @@ def draw(graph: Graph, detail: Detail | None = None, at: Key = ()) -> Drawing:
         box = Box((*at, parameter.name), parameter=parameter, name=text, height=PARAMETER_HEIGHT)
         box.width = cells(text) * SUBTITLE_CELL + 2 * PAD_X
         drawing.boxes.append(box)
-    drawing.boxes += [_box(node, detail, (*at, node.id)) for node in nodes]
+    inputs = inputs_of(graph)
+    drawing.boxes += [_box(node, detail, (*at, node.id), inputs.get(node.id, {})) for node in nodes]
     _connect(drawing, graph, nodes)
     _mark_exits(drawing, graph)
     _size(drawing, detail)
@@ -66,14 +67,14 @@ def draw(graph: Graph, detail: Detail | None = None, at: Key = ()) -> Drawing:
     return drawing
 
 
-def _box(node: Node, detail: Detail, key: Key) -> Box:
-    box = Box(key, node=node, name=clip(node.name, NAME_CELLS))
-    text = said(node)
+def _box(node: Node, detail: Detail, key: Key, takes: Mapping[int, str]) -> Box:
+    box = Box(key, node=node, takes=takes, name=clip(node.name, NAME_CELLS))
+    text = said(node, takes)
     box.subtitle = clip(f"{node.op} · {text}" if text else node.op, SUBTITLE_CELLS)
     for name in region_order(node):
         region = node.regions[name]
-        takes = ", ".join(parameter.name for parameter in region.parameters)
-        title = clip(f"{name}({takes})", SUBTITLE_CELLS)
+        parameters = ", ".join(parameter.name for parameter in region.parameters)
+        title = clip(f"{name}({parameters})", SUBTITLE_CELLS)
         if detail.depth > 0:
             box.panels.append(Panel(name, title, draw(region, detail.inside(), (*key, name))))
         else:
@@ -105,7 +106,7 @@ def _connect(drawing: Drawing, graph: Graph, nodes: Sequence[Node]) -> None:
             continue
         at = len(drawing.lines)
         drawing.lines.append(Line(source, target, edge))
-        drawing.boxes[target].inputs.append(Slot(clip(edge.port or "", SLOT_CELLS), [at]))
+        drawing.boxes[target].inputs.append(Slot(clip(port_of(edge, drawing.boxes[target].node), SLOT_CELLS), [at]))
         label = edge.label or ""
         if (source, label) not in outputs:
             outputs[source, label] = Slot(clip(label, SLOT_CELLS))

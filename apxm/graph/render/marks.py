@@ -19,6 +19,7 @@ class Mark:
     total_ms: float = 0.0
     max_ms: float = 0.0
     retries: int = 0
+    fallbacks: int = 0
     error: str | None = None
     calls: int = 0
     usage: dict[str, float] = field(default_factory=dict)
@@ -38,6 +39,8 @@ class Mark:
         if ran:
             parts.append(duration(self.total_ms))
         parts += [f"{self.count[outcome]:,} {outcome}" for outcome in ("failed", "cancelled") if self.count[outcome] and ran > 1]
+        if self.fallbacks:
+            parts.append(f"fallback used {self.fallbacks:,} ×" if ran > 1 else "fallback used")
         if self.count["skipped"]:
             parts.append(f"{self.count['skipped']:,} skipped" if ran or self.count["skipped"] > 1 else "skipped")
         return ", ".join(parts)

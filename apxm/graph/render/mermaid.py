@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from apxm.graph.model import Dependency
 from apxm.graph.render.layout import region_order
-from apxm.graph.render.text import clip, said
+from apxm.graph.render.text import clip, inputs_of, port_of, said
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -83,10 +83,11 @@ class _Writing:
     def graph(self, graph: Graph, indent: str, at: Key, marks: Mapping[Key, Mark] | None) -> Iterator[str]:
         """The lines of a flow or region."""
         names: dict[int | str, str] = {}
+        nodes = {node.id: node for node in graph.nodes}
         for parameter in graph.parameters:
             names[parameter.name] = self.new()
             yield f'{indent}{names[parameter.name]}(["{escaped(f"{parameter.name}: {parameter.type_name}")}"])'
-        exits = set(graph.metadata.get("exits", ()))
+        exits, inputs = set(graph.metadata.get("exits", ())), inputs_of(graph)
         for node in graph.nodes:
             name = names[node.id] = self.new()
             mark = marks.get((*at, node.id)) if marks is not None else None
@@ -94,14 +95,13 @@ class _Writing:
                 self.outcomes.setdefault(mark.outcome, []).append(name)
             if node.name in exits or node.id in exits:
                 self.exits.append(name)
-            yield from self._node(node, name, indent, at, marks)
+            yield from self._node(node, name, said(node, inputs.get(node.id)), indent, at, marks)
         for edge in graph.edges:
             if edge.source in names and edge.target in names:
-                yield f"{indent}{names[edge.source]} {_arrow(edge)} {names[edge.target]}"
+                yield f"{indent}{names[edge.source]} {_arrow(edge, nodes.get(edge.target))} {names[edge.target]}"
 
-    def _node(self, node: Node, name: str, indent: str, at: Key, marks: Mapping[Key, Mark] | None) -> Iterator[str]:
+    def _node(self, node: Node, name: str, text: str, indent: str, at: Key, marks: Mapping[Key, Mark] | None) -> Iterator[str]:
         mark = marks.get((*at, node.id)) if marks is not None else None
-        text = said(node)
         parts = [node.name, f"{node.op} · {text}" if text else node.op, *([mark.note] if mark is not None else [])]
         label = "<br>".join(map(escaped, parts))
         if not node.regions:
@@ -116,7 +116,7 @@ class _Writing:
         yield f"{indent}end"
 
 
-def _arrow(edge: Edge) -> str:
-    said = [edge.label or "", f"as {edge.port}" if edge.port else ""]
-    label = " ".join(escaped(text) for text in said if text)
+def _arrow(edge: Edge, target: Node | None) -> str:
+    parts = [edge.label or "", f"as {port}" if (port := port_of(edge, target)) else ""]
+    label = " ".join(escaped(text) for text in parts if text)
     return f'{_ARROWS[edge.dependency]}|"{label}"|' if label else _ARROWS[edge.dependency]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from apxm.graph.critical import critical_path
 from apxm.graph.render.marks import OUTCOMES, Mark
 from apxm.graph.render.text import bounded, clean, duration
+from apxm.observability.history import path_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -48,21 +49,12 @@ def overlay(history: History, flows: Mapping[FlowKey, Graph]) -> Overlay:
     """What the run left at each node of these flows."""
     atlas = Atlas(history, flows)
     found = Overlay(history, atlas, {key: {} for key in flows})
-    shared: set[Spot] = set()
     for place, facts in history.places.items():
-        spots = list(atlas.of_place(place))
-        if len(spots) > 1:  # regions of one node have nodes with the same id: only firings tell them apart
-            shared.update(spots)
-        elif spots:
-            _add(found, spots[0], facts)
+        spot = atlas.of_place(place)
+        if spot is not None:
+            _add(found, spot, facts)
         else:
             found.homeless += sum(facts.count.values())
-    for span in history.spans:
-        spot = atlas.of_span(span)
-        if spot in shared:
-            mark = found.marks[spot[0]].setdefault(spot[1], Mark())
-            mark.count[span.outcome] += 1
-            mark.total_ms, mark.max_ms = mark.total_ms + span.duration_ms, max(mark.max_ms, span.duration_ms)
     _follow(found, [step.span for step in critical_path(history, flows)])
     marks = [mark for flow in found.marks.values() for mark in flow.values()]
     longest = max((mark.total_ms for mark in marks), default=0.0)
@@ -92,6 +84,7 @@ def _add(found: Overlay, spot: Spot, facts: PlaceFacts) -> None:
     mark.total_ms += facts.total_ms
     mark.max_ms = max(mark.max_ms, facts.max_ms)
     mark.retries += facts.retries
+    mark.fallbacks += facts.fallbacks
     mark.calls += facts.calls
     mark.error = facts.error or mark.error
     for name, amount in facts.usage.items():
@@ -151,16 +144,11 @@ class Atlas:
         frames = [self._frame(span.path[:depth]) for depth in range(len(ids))]
         return [(frame[0], (*frame[1], id)) if frame is not None else None for frame, id in zip(frames, ids)]
 
-    def of_place(self, place: Place) -> Iterator[Spot]:
-        """Every box it may be: several when regions of one node use the same ids."""
-        if self._home is None:
-            return
-        inside: list[tuple[FlowKey, Key, Graph]] = [(self._home, (), self._flows[self._home])]
-        for id in place[:-1]:
-            inside = [further for frame in inside for further in self._within(frame, id)]
-        for flow, key, graph in inside:
-            if place[-1] in self._table(graph):
-                yield flow, (*key, place[-1])
+    def of_place(self, place: Place) -> Spot | None:
+        """The flow and key of the box at a place."""
+        frame = self._frame(path_of(place))
+        node = place[-1]
+        return (frame[0], (*frame[1], node)) if frame is not None and node in self._table(frame[2]) else None
 
     def _within(self, frame: tuple[FlowKey, Key, Graph], id: int) -> Iterator[tuple[FlowKey, Key, Graph]]:
         flow, key, graph = frame

@@ -7,10 +7,14 @@ import re
 import unicodedata
 from typing import TYPE_CHECKING, Any
 
+from apxm.graph.model import Dependency
 from apxm.graph.ops import OPERATIONS
+from apxm.graph.template import Placeholder, parse
 
 if TYPE_CHECKING:
-    from apxm.graph.model import Node
+    from collections.abc import Mapping
+
+    from apxm.graph.model import Edge, Graph, Node
     from apxm.graph.operation import Operation
 
 # Control characters, and those that turn the direction of what follows: a name may not reorder the text around it.
@@ -20,6 +24,7 @@ _SAID = (  # the attribute that says most about a node, first one given wins
     *("capability", "flow_name", "condition", "mode", "match", "key", "query", "queue", "recipient", "label", "loop"),
     *("template_str", "goal", "claim", "message", "recovery_template", "value", "code", "checkpoint", "description", "context"),
 )
+NAME_CELLS = 40  # of the name of an input within a text
 TEXT_MAX = 2_000  # characters of one attribute that a picture carries
 
 
@@ -60,8 +65,51 @@ def bounded(value: Any) -> str:
     return text if len(text) <= TEXT_MAX else f"{text[:TEXT_MAX]}… ({len(text):,} characters)"
 
 
-def said(node: Node) -> str:
+def inputs_of(graph: Graph) -> dict[int, dict[int, str]]:
+    """For every node that takes the results of others their names, by id."""
+    names = {node.id: node.name for node in graph.nodes}
+    found: dict[int, dict[int, str]] = {}
+    for edge in graph.edges:
+        if edge.dependency is Dependency.DATA and isinstance(edge.source, int) and edge.source in names:
+            found.setdefault(edge.target, {})[edge.source] = names[edge.source]
+    return found
+
+
+def named(text: str, inputs: Mapping[int, str]) -> str:
+    """A text of a program with `{name}` for `{{node_7}}`, where that is an input and its name can mean nothing else there."""
+    if not inputs or "{{" not in text:
+        return text
+    found = parse(text)
+    taken = [*found.names, *(inputs.get(id, "") for id in found.node_ids)]
+    clear = {
+        id: clip(name, NAME_CELLS)
+        for id, name in inputs.items()
+        if taken.count(name) == 1 and name.strip() == name and not set("{}") & set(name) and not name.isdigit()
+    }
+    parts = (
+        f"{{{clear[int(part.key)]}}}"
+        if isinstance(part, Placeholder) and part.kind == "node" and part.key in clear
+        else str(part)
+        for part in found.segments
+    )
+    return "".join(parts)
+
+
+def port_of(edge: Edge, target: Node | None) -> str:
+    """The port of an edge; none when it only repeats where the edge comes from, as `node_7` does of node 7.
+
+    Into a node with regions it is always there: one of them may have a parameter of that name.
+    """
+    plain = edge.port == f"node_{edge.source}" and target is not None and not target.regions
+    return "" if edge.port is None or plain else edge.port
+
+
+def said(node: Node, inputs: Mapping[int, str] | None = None) -> str:
     """What tells this node from others of its operation: its capability, condition, prompt, value."""
+    return named(_said(node), inputs or {})
+
+
+def _said(node: Node) -> str:
     given = node.attributes
     if node.op == "LOOP":
         parts = [f"at most {given['max_iterations']}"] if "max_iterations" in given else []

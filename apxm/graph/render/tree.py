@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from apxm.graph.model import Dependency
 from apxm.graph.render.layout import region_order
 from apxm.graph.render.overlay import summary
-from apxm.graph.render.text import cells, clean, clip, said
+from apxm.graph.render.text import cells, clean, clip, inputs_of, port_of, said
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -41,14 +41,15 @@ def _lines(graph: Graph, indent: str, at: Key, marks: Mapping[Key, Mark] | None)
     for edge in graph.edges:
         ins.setdefault(edge.target, []).append(edge)
     exits = set(graph.metadata.get("exits", ()))
+    inputs = inputs_of(graph)
     width = max((min(cells(clean(node.name)), NAME_CELLS) for node in graph.nodes), default=0)
     for number, node in enumerate(graph.nodes, 1):
         last = number == len(graph.nodes)
         name = clip(node.name, NAME_CELLS)
-        text = clip(f"{node.op} {said(node)}".rstrip(), SAID_CELLS)
+        text = clip(f"{node.op} {said(node, inputs.get(node.id))}".rstrip(), SAID_CELLS)
         line = f"{indent}{'└─ ' if last else '├─ '}{name}{' ' * (width - cells(name))}  {text}"
         if node.id in ins:
-            line += "  ← " + ", ".join(_input(edge, names) for edge in ins[node.id])
+            line += "  ← " + ", ".join(_input(edge, names, node) for edge in ins[node.id])
         if node.name in exits or node.id in exits:
             line += "  → exit"
         mark = marks.get((*at, node.id)) if marks is not None else None
@@ -69,10 +70,10 @@ def _regions(node: Node, indent: str, at: Key, marks: Mapping[Key, Mark] | None)
         yield from _lines(region, indent + ("   " if last else "│  "), (*at, name), marks)
 
 
-def _input(edge: Edge, names: Mapping[int | str, str]) -> str:
+def _input(edge: Edge, names: Mapping[int | str, str], target: Node) -> str:
     """`text=read`, `read [error]`, `(control found [false])`."""
     source = edge.source if isinstance(edge.source, str) else names.get(edge.source, f"node {edge.source}")
     text = clip(source, NAME_CELLS) + (f" [{clip(edge.label, NAME_CELLS)}]" if edge.label is not None else "")
-    if edge.port is not None:
-        text = f"{clip(edge.port, NAME_CELLS)}={text}"
+    if port := port_of(edge, target):
+        text = f"{clip(port, NAME_CELLS)}={text}"
     return text if edge.dependency is Dependency.DATA else f"({edge.dependency.name.lower()} {text})"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from apxm.cli.main import main
+from apxm.observability.events import NodeEnded, NodeStarted, RunEnded, RunStarted, to_map
 from apxm.observability.lines import read
 
 if TYPE_CHECKING:
@@ -155,3 +156,32 @@ def test_effects_come_from_the_capabilities_that_are_named(fan: Path, capsys: py
     known = as_map(capsys, "analyze", str(fan), "--capabilities", "tools.py")["certificate"]
     assert known["bounds"]["guarded_effects"]["at_most"] == 0
     assert "The capability `pay` only reads." in typed(capsys, "explain", str(fan), "--capabilities", "tools.py")[1]
+
+
+def test_a_firing_on_the_path_of_a_run_that_used_its_fallback_says_so(fan: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    missing = {"id": 1, "name": "look", "op": "INV", "attributes": {"capability": "nowhere", "fallback": "nothing"}}
+    fan.write_text(json.dumps({"name": "look", "nodes": [missing], "edges": []}))
+    events = [
+        RunStarted("r1", "default.look", 1),
+        NodeStarted((), 1, "look", "INV", at=0.0),
+        NodeEnded((), 1, "look", "INV", "done", 250.0, "it is not there", at=0.25),
+        RunEnded("r1", "done", 250.0, at=0.25),
+    ]
+    (fan.parent / "run.jsonl").write_text("".join(json.dumps(to_map(event)) + "\n" for event in events))
+    code, out, _ = typed(capsys, "analyze", str(fan), "--run", "run.jsonl")
+    assert code == 0
+    assert "   250 ms  look (INV)  fallback used" in out
+    (step,) = as_map(capsys, "analyze", str(fan), "--run", "run.jsonl")["run"]["critical_path"]
+    assert (step["ms"], step["outcome"], step["error"]) == (250, "done", "it is not there")
+
+
+def test_last_is_the_last_run_of_this_program(fan: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = fan.parent / "other.json"
+    other.write_text(json.dumps({**FAN, "name": "other"}))
+    assert typed(capsys, "run", str(other))[0] == 0
+    code, _, err = typed(capsys, "analyze", str(fan), "--run", "last")
+    assert code == 2
+    assert "no run of `default.fan`" in err
+    assert typed(capsys, "run", str(fan))[0] == 0
+    assert typed(capsys, "run", str(other))[0] == 0
+    assert as_map(capsys, "analyze", str(fan), "--run", "last")["run"]["outcome"] == "done"

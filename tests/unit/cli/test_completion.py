@@ -83,6 +83,7 @@ def test_bash_offers_every_option_of_a_command(folder: Path, name: str) -> None:
         (["run", "--on-failure", "="], ["fail_fast", "continue"]),
         (["run", "x.json", "--on-failure", "f"], ["fail_fast"]),
         (["compile", "-O", ""], ["0", "1"]),
+        (["runs", "ls", "--outcome", "d"], ["done", "denied", "deadline"]),
         (["completion", ""], ["bash", "zsh", "fish"]),
         (["completion", "--help", "z"], ["zsh"]),
         (["completion", "bash", ""], []),

@@ -190,3 +190,38 @@ def test_what_mermaid_does_not_draw_by_itself_is_said(tmp_path: Path, capsys: py
     assert code == Exit.OK
     assert out.startswith("flowchart TD")
     assert "maxEdges 780" in err
+
+
+def test_the_last_run_is_that_of_the_program_not_of_another(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("two.json").write_text(json.dumps(TWO_FLOWS))
+    code, _, err = said(capsys, "two.json", "--run", "last")
+    assert code == Exit.INVALID
+    assert "no run of `bot.bye`, `bot.hello` of two.json is recorded" in err
+    assert main(["run", "two.json", "hello", "-q"]) == Exit.OK
+    assert main(["run", f"{folder}/greet.json", "--param", "who=you", "--param", "times=2", "-q"]) == Exit.OK
+    capsys.readouterr()
+    code, out, err = said(capsys, "two.json", "--run", "last")
+    assert (code, err, out.count("[done ")) == (Exit.OK, "", 1)
+    Path("two.json").write_text(json.dumps(TWO_FLOWS).replace('"message": "hello"', '"message": "good day"'))
+    code, out, err = said(capsys, "two.json", "--run", "last")
+    assert (code, out.count("[done ")) == (Exit.OK, 1)
+    assert "another version of the program" in err
+
+
+def test_a_page_knows_the_effects_of_the_built_in_tools(capsys: pytest.CaptureFixture[str]) -> None:
+    tools = [{"id": id, "name": name, "op": "INV", "attributes": {"capability": name}} for id, name in ((1, "list"), (2, "mine"))]
+    Path("tools.json").write_text(json.dumps({"name": "t", "nodes": tools, "edges": []}))
+    out = said(capsys, "tools.json", "--format", "html", "-o", "-")[1]
+    assert out.count('"effect":"read"') == 1
+    assert out.count('"effect":"that of the capability"') == 1
+
+
+def test_what_a_program_takes_by_id_is_named_by_inspect_too(capsys: pytest.CaptureFixture[str]) -> None:
+    nodes = [
+        {"id": 1, "name": "a", "op": "CONST_STR", "attributes": {"value": "x"}},
+        {"id": 2, "name": "say", "op": "PRINT", "attributes": {"message": "say {{node_1}}"}},
+    ]
+    Path("n.json").write_text(json.dumps({"name": "n", "nodes": nodes, "edges": []}))
+    assert main(["inspect", "n.json"]) == Exit.OK
+    (row,) = (row for row in capsys.readouterr().out.splitlines() if row.strip().startswith("say"))
+    assert row.endswith("← a")

@@ -134,8 +134,8 @@ def test_what_is_shown_is_there_as_data_too(store: RunStore, capsys: pytest.Capt
     assert found["usage"] == USAGE["model"]
     assert [place["name"] for place in found["places"]] == ["loop", "ask"]
     assert found["failures"][0] | {"total_ms": 0, "max_ms": 0} == {
-        "place": [2, 7], "name": "ask", "op": "ASK", "count": {"failed": 1}, "retries": 1, "error": "the model broke",
-        "total_ms": 0, "max_ms": 0,
+        "place": [2, 7], "name": "ask", "op": "ASK", "count": {"failed": 1}, "retries": 1, "fallbacks": 0,
+        "error": "the model broke", "total_ms": 0, "max_ms": 0,
     }  # fmt: skip
     assert "events" not in found
 
@@ -214,3 +214,28 @@ def test_a_limit_below_nothing_is_refused(store: RunStore, capsys: pytest.Captur
     assert main(["runs", "gc", f"{option}=-1"]) == Exit.INVALID
     assert f"{option} is -1" in capsys.readouterr().err
     assert len(store.list()) == 1
+
+
+def test_a_firing_that_used_its_fallback_is_told_with_its_error(store: RunStore, capsys: pytest.CaptureFixture[str]) -> None:
+    frame = ((2, "billing"),)
+    recorded(
+        store,
+        "fell",
+        started(),
+        NodeStarted((), 2, "route", "SWITCH", seq=2, at=0.1),
+        NodeStarted(frame, 7, "reply", "ASK", seq=3, at=0.2),
+        NodeEnded(frame, 7, "reply", "ASK", "done", 1000.0, "the model broke", seq=4, at=1.2),
+        NodeEnded((), 2, "route", "SWITCH", "done", 1100.0, seq=5, at=1.2),
+        RunEnded("", "done", 1300.0, None, STATS, seq=6, at=1.3),
+    )
+    shown = said(capsys, "show", "fell")
+    assert "fallback used: node `reply` (ASK) in `route` / `billing`\n  the model broke" in shown
+    assert "failed" not in shown
+    (place,) = data(capsys, "show", "fell")["fallbacks"]
+    assert (place["place"], place["count"], place["fallbacks"], place["max_ms"]) == ([2, "billing", 7], {"done": 1}, 1, 1000)
+
+
+def test_a_misspelt_last_is_recognised(store: RunStore, capsys: pytest.CaptureFixture[str]) -> None:
+    failed(store)
+    assert main(["runs", "show", "lst"]) == Exit.INVALID
+    assert "did you mean `last`?" in capsys.readouterr().err

@@ -16,6 +16,8 @@ from apxm.scheduler.invariants import check
 from apxm.testing.clock import VirtualClock
 from tests.unit.scheduler.dags import N
 
+FOREVER_S = 1e6  # of virtual time
+
 
 class Alone(LocalRun):
     """A run, its clock, and what it left on its loop."""
@@ -65,7 +67,8 @@ class Alone(LocalRun):
 
     async def _among(self, others: tuple[Any, ...]) -> None:
         tasks = [asyncio.create_task(other) for other in others]
-        await self.drive()
+        async with asyncio.timeout(FOREVER_S):  # nothing else is left to happen: a wake-up was lost
+            await self.drive()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

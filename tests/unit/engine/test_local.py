@@ -45,6 +45,11 @@ def test_a_wait_goes_on_after_its_time_whether_it_began_before_the_loop_or_on_it
     assert (run._parked, run._timers, run.left) == ({}, {}, [])
 
 
+def test_a_wait_that_is_over_is_forgotten():
+    run = Alone(bind(does("a", lambda c: Wait(1, lambda: "woke")), waits("rest", "a"))).go()
+    assert (run.root.running, run.root.outputs()) == ({}, {"rest": "woke"})
+
+
 def test_a_wait_may_wait_again_open_frames_and_fail():
     again = does("again", lambda c: Wait(1, lambda: Wait(2, lambda: "twice")))
     deep = bind(waits("x", seconds=4), region=True)
@@ -230,6 +235,15 @@ def test_a_second_wave_waits_at_once_as_the_first_did():
     assert run.parallelism_max == 4
 
 
+def test_every_wave_waits_at_once_whoever_had_the_wave_before():
+    nodes = []
+    for wave in range(8):
+        before = (f"join{wave - 1}",) if wave else ()
+        nodes += [waits(f"a{wave}", *before), waits(f"b{wave}", *before)]
+        nodes.append(does(f"join{wave}", lambda c, *_: 1, f"a{wave}", f"b{wave}"))
+    assert Alone(bind(*nodes), max_parallelism=2).go().ticks.now == 8
+
+
 @both
 @pytest.mark.parametrize("most", [1, 2, 3])
 def test_nested_frames_wait_at_most_as_many_at_once_as_the_configuration_says(most, stealing):
@@ -337,6 +351,20 @@ def test_a_run_on_the_loop_of_its_caller_leaves_it_when_its_turn_is_over():
     assert not run.drive_inline()
     assert run.ticks.now < 0.01
     assert run.go().executed == 100
+
+
+def test_a_loop_that_gives_way_opens_its_cleanup_first_so_that_no_cancellation_comes_between():
+    done = []
+    last = bind(does("clean", lambda c: done.append(1)), region=True)
+
+    def finish(results):
+        run.ticks.advance(0.004)  # the slice is over
+        run.ask_cancel(RunCancelled("no"))
+        return Spawn((Child(last, [], "finally"),), lambda results: "value", shielded=True)
+
+    tried = bind(waits("x"), region=True)
+    run = Alone(bind(does("try", lambda c: Spawn((Child(tried, [], "try"),), finish), attributes={"opens": True})))
+    assert (type(run.go().error), done) == (RunCancelled, [1])
 
 
 @pytest.mark.parametrize("loops", [5, 500])

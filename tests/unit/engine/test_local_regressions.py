@@ -9,7 +9,8 @@ import pytest
 
 from apxm.errors import BudgetError, HandlerError, InvalidError, RunCancelled, TransientError
 from apxm.outcome import Child, Spawn
-from apxm.scheduler.work_stealing import RESUME
+from apxm.scheduler.binding import WAITING
+from apxm.scheduler.work_stealing import RESUME, Worker
 from tests.unit.engine.alone import Alone, awaits, does, waits
 from tests.unit.scheduler.dags import N, on
 from tests.unit.scheduler.flights import bind
@@ -209,6 +210,28 @@ def test_a_worker_that_was_stopped_twice_is_as_good_as_new():
     assert (run.error, counts) == (None, [0, 0, 0, 0])
 
 
+def test_a_worker_that_two_time_limits_stopped_is_as_good_as_new():
+    counts = []
+
+    async def stubborn(context):
+        try:
+            await asyncio.sleep(100)
+        finally:
+            for _ in range(3):
+                try:
+                    await asyncio.sleep(1)
+                except asyncio.CancelledError:
+                    continue
+
+    async def later(context, *_):
+        counts.append(asyncio.current_task().cancelling())
+
+    inner = opens("inner", [awaits("slow", stubborn)], timeout_s=1.5)
+    outer = opens("outer", [inner], timeout_s=2.0, fallback="late")
+    run = Alone(bind(outer, awaits("after", later, "outer")), max_parallelism=1).go()
+    assert (run.error, counts) == (None, [0])
+
+
 def test_what_a_run_remembers_does_not_grow_with_the_number_of_its_waits():
     most = []
 
@@ -219,6 +242,20 @@ def test_what_a_run_remembers_does_not_grow_with_the_number_of_its_waits():
     run = Alone(bind(*(awaits(f"n{place}", look) for place in range(500))), max_parallelism=2)
     run.go()
     assert max(most) <= 2
+
+
+def test_a_worker_that_was_found_without_work_can_be_robbed_when_it_has_some_again():
+    run = Alone(bind(N("x")))
+    run._settle_in()
+    poor, rich, thief = Worker(1), Worker(2), Worker(3)
+    rich.push(WAITING, run.root, 0)
+    for worker in (poor, rich):
+        run._list(worker)
+    while run._steal(thief):
+        pass
+    poor.push(WAITING, run.root, 0)
+    run._list(poor)
+    assert run._steal(thief)
 
 
 def test_a_time_limit_is_forgotten_with_the_node_it_was_for():

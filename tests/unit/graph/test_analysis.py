@@ -11,7 +11,7 @@ from apxm import Graph, RunOptions, Runtime, compile
 from apxm.artifact.lift import lift
 from apxm.graph.analysis import analyse, phases
 from apxm.graph.bounds import bounds
-from apxm.graph.model import AgentGraph, Program
+from apxm.graph.model import AgentGraph, Dependency, Edge, Program
 from apxm.graph.routes import SPLITS_MAX, Routes
 from apxm.observability.history import History
 from apxm.testing.clock import VirtualClock
@@ -182,6 +182,51 @@ def test_a_recorded_run_gives_means_and_how_often_things_happened():
     assert found.shape.sequential_ms == 6000  # three times the mean; what did not run took nothing
     assert found.shape.critical_ms == 4000  # two rounds of two
     assert (found.times, found.assumed) == (history.run_id, ())
+
+
+def recorded_on_virtual_clock(graph, **params):
+    """The history of a run of `graph`, where `nap` sleeps as long as it is told."""
+    clock = VirtualClock()
+
+    async def nap(s: float) -> float:
+        await asyncio.sleep(s)
+        return s
+
+    with Runtime(clock=clock, loop_factory=clock.new_event_loop) as runtime:
+        runtime.capability("nap", effect="read")(nap)
+        return History.of(runtime.execute(graph, params, run=RunOptions(trace=True)).events())
+
+
+def test_with_a_run_the_cases_that_were_chosen_are_alternatives_and_the_longest_counts():
+    graph = Graph("g")
+    with graph.map(graph.param("list", "json"), window=1, name="each") as item:
+        route = graph.switch(item, name="route")
+        with route.case("a"):
+            graph.inv("nap", s=2.0, name="short")
+        with route.case("b"):
+            graph.inv("nap", s=5.0, name="long")
+        with route.case("c"):
+            graph.inv("nap", s=9.0, name="never")
+    found = analysed(graph, history=recorded_on_virtual_clock(graph, list=["a", "b"]))
+    assert [(names[-1], step.times) for names, step in zip(path(found), found.shape.critical)] == [("long", 2)]
+    assert found.shape.critical_ms == 2 * 5000
+
+
+def test_with_a_run_sides_of_a_branch_that_ran_for_different_items_are_never_on_one_path():
+    graph = Graph("g")
+    with graph.map(graph.param("list", "json"), window=1, name="each") as item:
+        test = graph.branch_on_value(item, value=True, name="test")
+        yes = graph.inv("nap", s=2.0, on=(test, "true"), name="yes")
+        no = graph.inv("nap", s=5.0, on=(test, "false"), name="no")
+        graph.inv("nap", s=1.0, after=graph.merge(yes, no, mode="any"), name="last")
+    body = next(node for node in graph.nodes if node.name == "each").regions["body"]
+    ids = {node.name: node.id for node in body.nodes}
+    body.edges.append(Edge(ids["yes"], ids["no"], Dependency.EFFECT))  # what writes the same thing keeps its order
+    found = analysed(graph, history=recorded_on_virtual_clock(graph, list=[True, False]))
+    names = [names[-1] for names in path(found)]
+    assert "no" in names
+    assert "yes" not in names
+    assert found.shape.critical_ms == 2 * (5000 + 1000)
 
 
 # ---- bounds ----------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from apxm.artifact.lift import lift
 from apxm.errors import ApxmError
 from apxm.graph.contract import from_json
 from apxm.graph.explain import STEPS_MAX, explain
-from apxm.graph.model import AgentGraph, Program
+from apxm.graph.model import AgentGraph, Edge, Node, Parameter, Program
 from apxm.graph.ops import OPERATIONS
 from apxm.graph.sentences import SENTENCES
 from apxm.graph.wording import condition, constant, count, duration, listed, quoted, several, shortened
@@ -250,3 +250,32 @@ def test_lists_numbers_and_texts_are_said_as_a_person_does():
     assert shortened("a  b\nc") == "a b c"
     assert quoted("word " * 100, 20) == "“word word word word …”"
     assert len(shortened("x" * 500, 40)) <= 42
+
+
+def test_the_item_of_a_map_is_that_of_the_map_inside_of_a_switch_too():
+    graph = Graph("g")
+    with graph.map(graph.param("mails", "json"), name="each mail") as item:
+        route = graph.switch(graph.inv("kind", item, name="kind"), name="route")
+        with route.case("order"):
+            graph.inv("find", mail=item, name="order")
+    assert "`order` calls the capability `find` with the item as `mail`." in steps(told(graph))
+
+
+def test_the_item_of_a_map_is_that_of_the_map_inside_of_a_loop_too():
+    graph = Graph("g")
+    with graph.map(graph.param("mails", "json"), name="each mail") as item, graph.loop(max_iterations=2, name="again") as body:
+        body.inv("find", mail=item, name="order")
+    assert "`order` calls the capability `find` with the item as `mail`." in steps(told(graph))
+
+
+def test_items_of_a_map_in_a_map_are_told_apart():
+    graph = Graph("g")
+    with graph.map(graph.param("rows", "json"), name="rows") as row, graph.map(row, name="cells") as cell:
+        graph.inv("put", row=row, cell=cell, name="put")
+    assert "`put` calls the capability `put` with the item as `row` and the item of `cells` as `cell`." in steps(told(graph))
+
+
+def test_a_text_that_takes_a_value_by_id_through_a_parameter_says_whose_it_is():
+    say = Node(1, "say", "PRINT", {"message": "say {{node_7}}"})
+    graph = Graph("f", [say], [Edge("x", 1, port="node_7")], [Parameter("x", "json")])
+    assert "`say` shows “say {x}”." in explain({("a", "f"): graph}, ("a", "f"))

@@ -69,6 +69,7 @@ def test_hostile_answers_end_in_violations(text):
         ({"$ref": "http://127.0.0.1:1/schema.json"}, "Retrieval is disabled"),
         ({"$ref": "file:///etc/hostname"}, "Retrieval is disabled"),
         ({"pattern": "(?=a)"}, 'is not a "regex"'),
+        ({"const": b"bytes"}, "Object of type bytes"),
     ],
 )
 def test_a_schema_that_is_none_or_reaches_out_is_refused(schema, reason):

@@ -11,7 +11,7 @@ from apxm import Graph, RunOptions, Runtime
 from apxm.errors import ApxmError
 from apxm.observability import history as module
 from apxm.observability.events import Called, Event, Gap, NodeEnded, NodeStarted, RunEnded, RunStarted
-from apxm.observability.history import History
+from apxm.observability.history import History, path_of, place_of
 from apxm.testing.clock import VirtualClock
 
 if TYPE_CHECKING:
@@ -94,6 +94,40 @@ def test_a_failure_leaves_its_error_at_its_place(runtime: Runtime) -> None:
     assert "fell" in (facts["fall"].error or "")
     assert facts["nap"].count == {"cancelled": 1}
     assert facts["nap"].total_ms == 1000  # it had begun
+
+
+def test_a_firing_that_gave_its_fallback_is_one_firing_that_is_done_and_says_why(runtime: Runtime) -> None:
+    graph = Graph("g")
+    graph.inv("fall", s=2.0, fallback=0, name="fall")
+    history = History.of(events_of(runtime, graph))
+    (facts,) = history.places.values()
+    assert (facts.count, facts.fired, facts.fallbacks, facts.mean_ms) == ({"done": 1}, 1, 1, 2000)
+    assert "fell" in (facts.error or "")
+    (span,) = history.spans
+    assert (span.outcome, span.fell_back, span.start_at, span.end_at) == ("done", True, 0, 2)
+
+
+def test_nodes_of_sibling_regions_with_the_same_id_have_places_of_their_own(runtime: Runtime) -> None:
+    graph = Graph("g")
+    attempt = graph.try_(name="attempt")
+    with attempt.try_:
+        graph.inv("fall", s=1.0, name="first")
+    with attempt.catch:
+        graph.inv("nap", s=2.0, name="mend")
+    history = History.of(events_of(runtime, graph))
+    (first,) = (one for one in history.places.values() if one.name == "first")
+    (mend,) = (one for one in history.places.values() if one.name == "mend")
+    assert [one for one in first.place if isinstance(one, str)] == ["try"]
+    assert [one for one in mend.place if isinstance(one, str)] == ["catch"]
+    assert (first.count, mend.count, mend.total_ms) == ({"failed": 1}, {"done": 1}, 2000)
+
+
+def test_a_place_forgets_items_and_iterations_and_keeps_cases_and_flows() -> None:
+    path = ((3, 7), (1, "a"), (4, "me.other"), (2, 0))
+    place = place_of(path, 9)
+    assert place == (3, 1, "a", 4, "me.other", 2, 9)
+    assert place_of(path_of(place), 9) == place
+    assert path_of((5,)) == ()
 
 
 def test_usage_of_calls_is_summed_per_place() -> None:

@@ -59,11 +59,15 @@ def test_an_activation_that_ends_twice_is_refused() -> None:
         observe([ended(1), ended(1)], outputs={}, value=None)
 
 
-def test_a_failure_with_a_fallback_ends_failed_and_then_done() -> None:
-    seen = observe([ended(1, "failed"), ended(1)], outputs={}, value=None)
+def test_a_failure_that_a_fallback_made_good_is_both() -> None:
+    seen = observe([replace(ended(1), error="no")], outputs={}, value=None)
     assert seen.failed == seen.done == {((), 1)}
+
+
+@pytest.mark.parametrize("again", ["failed", "done"])
+def test_nothing_ends_twice(again: str) -> None:
     with pytest.raises(OracleMismatch, match="ended twice"):
-        observe([ended(1), ended(1, "failed")], outputs={}, value=None)
+        observe([ended(1), ended(1, again)], outputs={}, value=None)
 
 
 def test_the_winner_and_the_order_of_ends_are_the_choices_of_a_run() -> None:

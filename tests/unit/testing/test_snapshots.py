@@ -49,8 +49,7 @@ EVENTS = [
     NodeEnded(((2, 10),), 1, "summary", "ASK", "failed", 1.0, "no"),
     NodeEnded(((2, 9),), 1, "summary", "ASK", "skipped"),
     NodeEnded(((2, "reduce"),), 4, "all", "INV", "done"),
-    NodeEnded((), 2, "notes", "MAP", "failed", 40.0, "no"),
-    NodeEnded((), 2, "notes", "MAP", "done", 40.0),
+    NodeEnded((), 2, "notes", "MAP", "done", 40.0, "no", code="fatal"),
     NodeStarted((), 12, "late", "INV", 1),
     NodeEnded((), 3, "end", "RETURN", "done"),
     RunEnded("r1", "done", 50.0),
@@ -58,7 +57,7 @@ EVENTS = [
 TEXT = """\
 brief.brief: done
 1 listing INV done; capability list
-2 notes MAP failed, done
+2 notes MAP done by fallback
 2[0]/1 summary ASK done; 1 retry; model gpt x2, 1 failed
 2[0]/2 show PRINT done
   > two

@@ -54,6 +54,12 @@ def tried() -> Graph:
     return Graph("main", [Node(1, "risky", "TRY_CATCH", {}, regions), print_node(2, "after")], [Edge(1, 2)])
 
 
+def referring(text: str, name: str = "a") -> Graph:
+    """Node 2 has a text, and takes the result of node 1, called `name`, by id."""
+    nodes = [Node(1, name, "CONST_STR", {"value": 1}), Node(2, "say", "PRINT", {"message": text})]
+    return Graph("main", nodes, [Edge(1, 2, port="node_1")])
+
+
 def hostile() -> Graph:
     """Markup, quotes and signs that turn the direction of text, wherever a program has text."""
     inner = Graph(HOSTILE, [Node(1, "]]><!--", "PRINT", {"message": "\u202eabc"})], [], [])

@@ -7,7 +7,7 @@ import pytest
 from apxm.graph.model import Edge, Graph, Node
 from apxm.graph.render.mermaid import escaped, limits, mermaid
 from apxm.graph.render.overlay import overlay
-from tests.unit.graph.render.programs import MAIN, diamond, fired, flat, generated, hostile, run_of, tried
+from tests.unit.graph.render.programs import MAIN, diamond, fired, flat, generated, hostile, referring, run_of, tried
 
 # What a line of ours may be: nothing else is needed, and nothing else may come in through a name.
 LABEL = r'"[^"`<>\[\]{}|]*(?:<br>[^"`<>\[\]{}|]*)*"'
@@ -93,3 +93,9 @@ def test_a_reader_is_told_when_mermaid_needs_leave_to_draw_so_much() -> None:
 
 def test_an_edge_from_nowhere_is_left_out() -> None:
     assert "-->" not in mermaid({MAIN: Graph("main", [Node(1, "n", "PRINT")], [Edge("gone", 1)])})
+
+
+def test_a_text_names_the_node_whose_result_it_takes() -> None:
+    text = mermaid({MAIN: referring("say {{node_1}}")})
+    assert f"PRINT · {escaped('say {a}')}" in text
+    assert "node_1" not in text

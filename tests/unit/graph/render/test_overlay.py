@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from apxm.graph.model import Edge, Graph, Node
 from apxm.graph.render.overlay import overlay, summary
+from apxm.observability.events import NodeRetried
 from tests.unit.graph.render.programs import MAIN, called, diamond, fired, opened, print_node, run_of, skipped, tried
 
 
@@ -99,3 +100,25 @@ def test_the_summary_names_outcome_time_and_cost() -> None:
 def test_an_overlay_of_a_graph_with_an_edge_from_nowhere_is_made() -> None:
     graph = Graph("main", [print_node(1, "a")], [Edge(9, 1)])
     assert overlay(run_of(fired((), 1, 0.0, 0.1)), {MAIN: graph}).marks[MAIN][(1,)].critical
+
+
+def test_nodes_of_one_id_in_two_regions_have_their_skips_usage_retries_and_errors() -> None:
+    events = [
+        *fired((), 1, 0.0, 1.0),
+        *fired(((1, "try"),), 1, 0.1, 0.2, "failed", error="no paper"),
+        NodeRetried(((1, "catch"),), 1, 1, 0.1, "busy", at=0.35),
+        *called(((1, "catch"),), 1, 0.4, llm_calls=1),
+        *fired(((1, "catch"),), 1, 0.3, 0.7),
+        *skipped(((1, "try"),), 2, 0.2),
+    ]
+    marks = overlay(run_of(events), {MAIN: tried()}).marks[MAIN]
+    assert (marks[1, "try", 1].error, marks[1, "try", 1].usage, marks[1, "try", 1].retries) == ("no paper", {}, 0)
+    assert (marks[1, "catch", 1].error, marks[1, "catch", 1].usage) == ("busy", {"llm_calls": 1})
+    assert marks[1, "catch", 1].retries == 1
+    assert marks[1, "try", 2].count == {"skipped": 1}
+
+
+def test_a_firing_that_used_its_fallback_is_done_and_says_so() -> None:
+    mark = overlay(run_of(fired((), 1, 0.0, 0.5, error="no paper")), {MAIN: diamond()}).marks[MAIN][(1,)]
+    assert (mark.outcome, mark.count, mark.error) == ("done", {"done": 1}, "no paper")
+    assert mark.note == "500 ms, fallback used"

@@ -12,7 +12,19 @@ import pytest
 from apxm.graph.model import Graph, Node
 from apxm.graph.render.overlay import overlay
 from apxm.graph.render.page import as_script_data, limits, page
-from tests.unit.graph.render.programs import HOSTILE, MAIN, diamond, fired, flat, generated, hostile, print_node, run_of, tried
+from tests.unit.graph.render.programs import (
+    HOSTILE,
+    MAIN,
+    diamond,
+    fired,
+    flat,
+    generated,
+    hostile,
+    print_node,
+    referring,
+    run_of,
+    tried,
+)
 
 
 class Read(HTMLParser):
@@ -196,3 +208,9 @@ def test_what_fits_is_drawn_whole() -> None:
 
 def test_the_same_program_always_gives_the_same_page() -> None:
     assert page(generated(3), title="t") == page(generated(3), title="t")
+
+
+def test_the_page_names_the_node_whose_result_a_text_takes() -> None:
+    text, _ = page({MAIN: referring("say {{node_1}}")}, title="t")
+    assert "say {a}" in text
+    assert "node_1" not in text

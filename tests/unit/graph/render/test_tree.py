@@ -1,9 +1,11 @@
 from __future__ import annotations
 
-from apxm.graph.model import Graph
+import pytest
+
+from apxm.graph.model import Edge, Graph, Node
 from apxm.graph.render.overlay import overlay
 from apxm.graph.render.tree import tree
-from tests.unit.graph.render.programs import MAIN, diamond, fired, hostile, run_of, skipped, tried
+from tests.unit.graph.render.programs import MAIN, diamond, fired, hostile, referring, run_of, skipped, tried
 
 
 def test_a_flow_is_a_title_and_a_line_for_each_node_with_what_goes_in() -> None:
@@ -50,3 +52,28 @@ def test_no_name_moves_the_cursor_or_turns_the_direction_of_the_text() -> None:
     assert "\x1b" not in text
     assert "\u202e" not in text
     assert "a\\u001b[2Jb c" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "shown"),
+    [
+        ("a", "say {{node_1}} twice: {{ node_1 }}", "say {a} twice: {a}"),
+        ("two words", "{{node_1}}", "{two words}"),
+        ("a", "{a} and {{node_1}}", "{a} and {{node_1}}"),  # `{a}` is another input
+        ("a} {b", "{{node_1}}", "{{node_1}}"),
+        ("0", "{{node_1}}", "{{node_1}}"),
+        ("a\x1b[2J", "{{node_1}}", "{a\\u001b[2J}"),
+        ("a", "{{node_7}} {b} {{x}}", "{{node_7}} {b} {{x}}"),
+    ],
+)
+def test_a_text_names_the_node_whose_result_it_takes_where_that_is_clear(name: str, text: str, shown: str) -> None:
+    line = tree({MAIN: referring(text, name)}).splitlines()[2]
+    assert f"PRINT {shown}  ← " in line
+    assert "node_1=" not in line
+
+
+def test_a_port_that_a_region_may_take_is_shown() -> None:
+    graph = tried()
+    graph.nodes.append(Node(3, "one", "CONST_STR", {"value": 1}))
+    graph.edges.append(Edge(3, 1, port="node_3"))
+    assert "node_3=one" in tree({MAIN: graph})
