@@ -18,6 +18,7 @@ from apxm.graph.ops import BY_CODE, COMMON_ATTRIBUTES, OPERATIONS, Attribute, Op
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from collections.abc import Set as AbstractSet
 
     from apxm.dag import ExecutionDag
 
@@ -43,7 +44,7 @@ _PICKY = frozenset(
 )
 
 
-def check_dag(dag: ExecutionDag, regions: Mapping[int, frozenset[str]], where: str) -> None:
+def check_dag(dag: ExecutionDag, regions: Mapping[int, AbstractSet[str]], where: str) -> None:
     """Raise ArtifactError where the columns contradict each other or the operation table."""
     _check_slots(dag, where)
     _check_edges(dag, where)
@@ -180,11 +181,11 @@ def _value_problem(attribute: Attribute, value: Any) -> str | None:
     return None
 
 
-def _check_regions(dag: ExecutionDag, regions: Mapping[int, frozenset[str]], where: str) -> None:
+def _check_regions(dag: ExecutionDag, regions: Mapping[int, AbstractSet[str]], where: str) -> None:
     for slot in range(len(dag.parameters), len(dag)) if _has_fixed_regions(dag) else regions:
         row = BY_CODE[dag.ops[slot]]
-        names = regions.get(slot, frozenset())
-        if row is None or (names and "*" not in row.regions and not names.issubset(row.regions)):
+        names = regions.get(slot, set())
+        if row is None or (names and "*" not in row.regions and names - set(row.regions)):
             _fail(where, f"slot {slot} has regions {sorted(names)}, which its operation does not have")
         if row.regions and row.regions[0] != "*" and row.regions[0] not in names:
             _fail(where, f"{row.name} `{dag.names[slot]}` has no region `{row.regions[0]}`")
@@ -198,7 +199,7 @@ def _has_fixed_regions(dag: ExecutionDag) -> bool:
     return len(dag.ops.translate(None, _FIXED_REGIONS)) != len(dag.ops)
 
 
-def _check_inputs(dag: ExecutionDag, regions: Mapping[int, frozenset[str]], where: str) -> None:
+def _check_inputs(dag: ExecutionDag, regions: Mapping[int, AbstractSet[str]], where: str) -> None:
     """Check how many Data in-edges a node has, and that it has one of what it needs."""
     if _PICKY.isdisjoint(dag.ops):
         return

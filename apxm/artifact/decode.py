@@ -96,7 +96,7 @@ def _agents(
     flows: dict[FlowKey, ExecutionDag] = {}
     manifest: dict[FlowKey, Mapping[str, CapabilityFacts]] = {}
     names: list[str] = []
-    following = 0
+    following, last = 0, None  # type: int, FlowKey | None
     for data in agents:
         name, _, listed = _record(data, AGENT_FIELDS, (str, dict, list), "agent")
         names.append(name)
@@ -107,9 +107,10 @@ def _agents(
             following = _join_regions(read, index, name)
             dag = read[index][0]
             key = (name, dag.name)
-            if flows and list(flows)[-1] >= key:
+            if last is not None and last >= key:
                 raise ArtifactError(f"flow `{name}.{dag.name}`: flows are not sorted, or one is there twice")
             flows[key], manifest[key] = dag, _facts(facts, dag)
+            last = key
     if following != len(read) or any(not a or a >= b for a, b in zip(names, [*names[1:], "\U0010ffff"])):
         raise ArtifactError("agents: expected different names, sorted, and every dag in one of them")
     return flows, manifest
@@ -163,9 +164,10 @@ def _dag(data: Any, where: str, room: tuple[int, int]) -> tuple[ExecutionDag, _R
     if size > room[0] or edges > room[1]:
         raise ArtifactError(f"{where}: more than {NODES_MAX} nodes or {EDGES_MAX} edges in all")
     listed = _regions(regions, size, where)
-    holders: dict[int, dict[str, ExecutionDag]] = {}
-    for slot, _, _ in listed:
-        holders.setdefault(slot, {})
+    holders: dict[int, dict[str, ExecutionDag]] = {slot: {} for slot, _, _ in listed}
+    named: dict[int, set[str]] = {slot: set() for slot in holders}
+    for slot, region, _ in listed:
+        named[slot].add(region)
     dag = ExecutionDag(
         name=name,
         ops=ops,
@@ -183,7 +185,7 @@ def _dag(data: Any, where: str, room: tuple[int, int]) -> tuple[ExecutionDag, _R
         regions=holders,
         metadata=meta,
     )
-    check_dag(dag, {slot: frozenset(n for s, n, _ in listed if s == slot) for slot in holders}, where)
+    check_dag(dag, named, where)
     return dag, listed
 
 

@@ -44,6 +44,7 @@ NODES_MAX: Final = 4_000_000
 EDGES_MAX: Final = 16_000_000
 STRING_BYTES_MAX: Final = 4 * 1024 * 1024
 MAP_ENTRIES_MAX: Final = 65_536
+MESSAGE_MAX: Final = 500  # characters of an error: it shows what was found, and that may be megabytes
 BYTES_PER_VALUE: Final = 8  # one msgpack value for every 8 bytes of `max_bytes`: an empty map is 1 byte there, 64 in memory
 
 FlowKey: TypeAlias = tuple[str, str]  # agent, flow
@@ -132,7 +133,12 @@ class Artifact:
 
         if not isinstance(data, bytes):
             data = bytes(data)
-        artifact = decode(unseal(data, max_bytes), values_max=max_bytes // BYTES_PER_VALUE)
+        try:
+            artifact = decode(unseal(data, max_bytes), values_max=max_bytes // BYTES_PER_VALUE)
+        except ArtifactError as error:
+            if len(error.message) <= MESSAGE_MAX:
+                raise
+            raise ArtifactError(f"{error.message[:MESSAGE_MAX]} …", hint=error.hint) from None
         artifact._bytes = data
         return artifact
 

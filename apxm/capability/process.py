@@ -1,13 +1,19 @@
-"""Worker processes for calls that must be killed when their time is up. Each belongs to one thread of a lane."""
+"""Worker processes for calls that must be killed when their time is up. Each belongs to one thread of a lane.
+
+On Linux a worker has a supervisor (supervisor.py), which ends the worker and whatever it started, wherever that went. On
+other systems the worker's process group is killed.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
 from contextlib import suppress
+from secrets import token_bytes
 from threading import Lock, local
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +23,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 # The path of imports is the parent's as it is now, so that what the parent can import the worker can too.
-_BOOT = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from apxm.capability.child import main; main()"
+_BOOT = "import json, sys; sys.path[:] = json.loads(sys.argv[1])"
+_SUPERVISE = "from apxm.capability.supervisor import supervise; supervise(int(sys.argv[2]))"  # before there is much to fork
+_SERVE = "from apxm.capability.child import main; main()"
+
+
+_SUPERVISED = sys.platform == "linux"
+_PROGRAM = "; ".join([_BOOT, _SUPERVISE, _SERVE] if _SUPERVISED else [_BOOT, _SERVE])
+_END_S = 2.0  # for a supervisor to end everything; it takes some milliseconds, and gives up after a second
 
 
 class ProcessDied(Exception):
@@ -25,13 +38,14 @@ class ProcessDied(Exception):
 
 
 class Child:
-    """One worker process: the leader of a process group of its own, which is killed as a whole."""
+    """One worker process, and all that comes from it."""
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _BOOT, json.dumps(sys.path)],
+            [sys.executable, "-c", _PROGRAM, json.dumps(sys.path), str(os.getpid())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            bufsize=0,
             start_new_session=True,
         )
         self.pid = self._process.pid
@@ -40,27 +54,37 @@ class Child:
 
     @property
     def alive(self) -> bool:
-        return not self._collected and self._process.poll() is None
+        """Whether it can be asked: it has not ended, and has not said anything that nobody wants to hear."""
+        if self._collected or self._process.poll() is not None:
+            return False
+        heard = select.poll()
+        heard.register(self._process.stdout, select.POLLIN)  # type: ignore[arg-type]
+        return not heard.poll(0)
 
-    def ask(self, frame: bytes) -> bytes:
+    def ask(self, frame: bytes) -> bytearray:
         """Send a call and wait for the answer; ProcessDied when there is none."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
         try:
-            wire.send(self._process.stdin, frame)
-            answer = wire.receive(self._process.stdout)
+            wire.send(self._process.stdin, frame)  # type: ignore[arg-type]  # unbuffered
+            answer = wire.receive(self._process.stdout)  # type: ignore[arg-type]
         except OSError:
             answer = None
+        except BaseException:  # in the middle of a frame: what follows is no answer to anything
+            self.close()
+            raise
         if answer is None:
             raise ProcessDied(self._ended())
         return answer
 
     def kill(self) -> None:
-        """End it and everything in its group at once. `ask` then raises."""
+        """End it and everything that came from it. `ask` then raises, when that is done."""
         with self._lock:
-            if not self._collected:  # until it is collected nobody else can have its id
+            if not self._collected:  # so long nobody else can have its id
                 with suppress(ProcessLookupError):
-                    os.killpg(self.pid, signal.SIGKILL)
+                    if _SUPERVISED:
+                        os.kill(self.pid, signal.SIGTERM)
+                        os.kill(self.pid, signal.SIGCONT)  # should the worker have stopped it
+                    else:
+                        os.killpg(self.pid, signal.SIGKILL)
 
     def close(self) -> None:
         """Kill it and collect what is left of it."""
@@ -71,6 +95,10 @@ class Child:
         self.kill()
         with self._lock:
             self._collected = True
+        try:
+            code = self._process.wait(_END_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
             code = self._process.wait()
         for stream in (self._process.stdin, self._process.stdout):
             with suppress(OSError):  # what was still to be written has no reader
@@ -117,7 +145,8 @@ class ProcessCall:
 
     def __init__(self, crew: Crew, target: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         self._crew = crew
-        self._frame = wire.request(target, args, kwargs)
+        self._name = token_bytes(8)
+        self._frame = wire.request(self._name, target, args, kwargs)
         self._lock = Lock()
         self._child: Child | None = None
         self._killed = False
@@ -137,7 +166,11 @@ class ProcessCall:
                 killed = self._killed
             if killed:  # perhaps a moment after its answer: it must not serve the next call
                 self._crew.leave()
-        return wire.answer(frame)
+        told = wire.opened(frame, self._name)
+        if told is None:
+            self._crew.leave()
+            raise ProcessDied("because it wrote something that is no answer")
+        return wire.answer(told)
 
     def kill(self) -> None:
         """End the process, if it is at this call."""

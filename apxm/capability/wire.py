@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import socket
 from errno import EAGAIN, EBUSY, ECONNABORTED, ECONNRESET, EHOSTUNREACH, EINTR, ENETDOWN, ENETUNREACH, ETIMEDOUT, EWOULDBLOCK
-from typing import IO, TYPE_CHECKING, Any
+from types import NoneType
+from typing import TYPE_CHECKING, Any
 
 from apxm import errors
 from apxm.errors import ApxmError, CapabilityError, ValueRefused
@@ -12,55 +13,83 @@ from apxm.values import pack, settle, unpack
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from io import RawIOBase
 
-FRAME_MAX = 1 << 30  # bytes; more than this is a mistake, not a result
+FRAME_MAX = 1 << 28  # bytes; more than this is a mistake, not a result: a process may make us hold three times as much
 _HEAD = 8
+_PIECE = 1 << 16  # what a pipe holds: memory grows with what came, not with what a head announces
 
+_KINDS = ("timeout", "connection", "refused", "temporary", "other")
 _TEMPORARY = frozenset(
     (EAGAIN, EBUSY, ECONNABORTED, ECONNRESET, EHOSTUNREACH, EINTR, ENETDOWN, ENETUNREACH, ETIMEDOUT, EWOULDBLOCK)
 )
 
 
-def send(stream: IO[bytes], frame: bytes) -> None:
+def send(stream: RawIOBase, frame: bytes) -> None:
     """Write one frame."""
-    stream.write(len(frame).to_bytes(_HEAD, "big"))
-    stream.write(frame)
-    stream.flush()
+    left = memoryview(len(frame).to_bytes(_HEAD, "big") + frame)
+    while left:
+        left = left[stream.write(left) :]
 
 
-def receive(stream: IO[bytes]) -> bytes | None:
+def receive(stream: RawIOBase) -> bytearray | None:
     """Read one frame; None at the end of the stream, or when what is there is no frame."""
-    head = stream.read(_HEAD)
-    size = int.from_bytes(head, "big")
-    if len(head) < _HEAD or size > FRAME_MAX:
-        return None
-    frame = stream.read(size)
-    return frame if len(frame) == size else None
+    head = _exactly(stream, _HEAD)
+    size = int.from_bytes(head or b"", "big")
+    return None if head is None or size > FRAME_MAX else _exactly(stream, size)
 
 
-def request(target: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bytes:
-    """What the parent sends: which function, and its arguments."""
-    return _framed({"target": target, "args": list(args), "kwargs": dict(kwargs)})
+def _exactly(stream: RawIOBase, size: int) -> bytearray | None:
+    data = bytearray()
+    while len(data) < size:
+        piece = stream.read(min(_PIECE, size - len(data)))
+        if not piece:
+            return None
+        data += piece
+    return data
 
 
-def success(value: Any) -> bytes:
+def request(call: bytes, target: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bytes:
+    """What the parent sends: which function, and its arguments. `call` names the call, and its answer."""
+    return _framed({"call": call, "target": target, "args": list(args), "kwargs": dict(kwargs)})
+
+
+def success(call: bytes, value: Any) -> bytes:
     """What the worker answers when the function returned. ValueRefused when the result is no value."""
-    return _framed({"value": settle(value)})
+    return _framed({"call": call, "value": settle(value)})
 
 
-def failure(error: BaseException, text: str) -> bytes:
+def failure(call: bytes, error: BaseException, text: str) -> bytes:
     """What the worker answers when it raised; `text` is the traceback."""
     told: dict[str, Any] = {"name": type(error).__name__, "message": str(error), "text": text}
     if isinstance(error, ApxmError):
         told.update(ours=True, message=error.message, code=error.code, hint=error.hint)
     else:
         told["kind"] = kind_of(error)
-    return pack({"error": {key: _clean(value) for key, value in told.items()}})
+    return pack({"call": call, "error": {key: _clean(value) for key, value in told.items()}})
 
 
-def answer(frame: bytes) -> Any:
+def opened(frame: bytes | bytearray, call: bytes) -> dict[str, Any] | None:
+    """The answer to a call; None when the frame is anything else: a function can write to the pipe what it likes."""
+    try:
+        told = unpack(frame)
+    except ValueRefused:
+        return None
+    if type(told) is not dict or told.get("call") != call:
+        return None
+    return told if told.keys() == {"call", "value"} or _is_error(told.get("error")) else None
+
+
+def _is_error(told: Any) -> bool:
+    if type(told) is not dict or not all(type(told.get(name)) is str for name in ("name", "message", "text")):
+        return False
+    if not told.get("ours"):
+        return told.get("kind") in _KINDS
+    return told.get("code") in errors.CODES and type(told.get("hint")) in (str, NoneType)
+
+
+def answer(told: dict[str, Any]) -> Any:
     """The value in an answer, or raises what the worker raised."""
-    told = unpack(frame)
     if "value" in told:
         return told["value"]
     raise _rebuilt(told["error"])

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import struct
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import msgpack
 import pytest
 
 from apxm.artifact import Artifact
-from apxm.artifact.format import seal, unseal
+from apxm.artifact.format import EDGES_MAX, NODES_MAX, seal, unseal
 from apxm.compiler.compile import compile
 from apxm.errors import ArtifactError
 from apxm.graph.ops import OPERATIONS
@@ -25,6 +27,10 @@ def _tree(program: dict[str, Any] = RICH) -> Any:
 
 def _main(tree: Any) -> Any:
     return next(dag for dag in tree["dags"] if dag["name"] == "main" and dag["parameters"])
+
+
+def _named(tree: Any, name: str) -> Any:
+    return next(dag for dag in tree["dags"] if dag["name"] == name)
 
 
 def _load(tree: Any) -> Artifact:
@@ -108,20 +114,31 @@ WRONG: dict[str, tuple[Callable[[Any], None], str]] = {
     "no name": (_payload("name", ""), "expected a name"),
     "an entry that is a region": (_payload("entry", 3), "not one of the flows"),
     "an entry that is not there": (_payload("entry", 99), "not one of the flows"),
+    "an entry just behind the dags": (lambda tree: _payload("entry", len(tree["dags"]))(tree), "not one of the flows"),
     "agents that are not sorted": (lambda tree: tree["agents"].reverse(), "expected 0"),
     "an agent twice": (lambda tree: tree["agents"].append({"name": "writer", "metadata": {}, "flows": []}), "different names"),
     "a dag in no agent": (lambda tree: tree["agents"].pop(), "every dag"),
     "a dag for two flows": (lambda tree: tree["agents"][1]["flows"].insert(0, tree["agents"][0]["flows"][0]), "expected 1 of"),
+    "a flow twice": (lambda tree: _named(tree, "finder").update(name="main"), "flow `writer.main`: .* there twice"),
     "a capability not named": (lambda tree: tree["agents"][1]["flows"][0]["capabilities"].clear(), "capability manifest"),
     "an effect class not known": (
         lambda tree: tree["agents"][1]["flows"][0]["capabilities"]["search"].update(effect="nice"),
         "no known effect class",
+    ),
+    "a schema that is no map": (
+        lambda tree: tree["agents"][1]["flows"][0]["capabilities"]["search"].update(schema=5),
+        "a schema that is no map",
     ),
     "capability facts of another shape": (
         lambda tree: tree["agents"][1]["flows"][0]["capabilities"].update(search={"effect": None}),
         "expected a map with effect, schema",
     ),
     # a dag
+    "more nodes than a program may have": (_set("ops", value=bytes(NODES_MAX + 1)), "more than 4000000 nodes"),
+    "more nodes than the dags before it leave": (
+        lambda tree: tree["dags"][-1].update(ops=bytes(NODES_MAX - len(tree["dags"][-2]["ops"]))),
+        "more than 4000000 nodes",
+    ),
     "an unknown field of a dag": (_set("extra", value=None), "expected a map with the keys"),
     "a dag that is a list": (lambda tree: tree["dags"].__setitem__(0, []), "found list"),
     "no name of a dag": (_set("name", value=""), "no name"),
@@ -142,6 +159,10 @@ WRONG: dict[str, tuple[Callable[[Any], None], str]] = {
     "offsets beyond the edges": (_column("offsets", lambda o: _put(o, -1, o[-1] + 1)), "offsets must grow"),
     "offsets from one": (_column("offsets", lambda o: _put(o, 0, 1)), "offsets must grow"),
     "an edge into a parameter": (_column("offsets", lambda o: _put(o, 2, 1)), "offsets must grow"),
+    "an edge into the last parameter": (
+        _column("offsets", lambda o: [0, 0, 0, *(max(1, end) for end in o[3:])]),
+        "offsets must grow",
+    ),
     "an edge from a later slot": (_column("sources", lambda s: _put(s, 0, 9)), "does not come later"),
     "an edge from itself": (_column("sources", lambda s: _put(s, 0, 4)), "does not come later"),
     "an edge from far outside": (_column("sources", lambda s: _put(s, 0, 2**32 - 1)), "does not come later"),
@@ -149,8 +170,13 @@ WRONG: dict[str, tuple[Callable[[Any], None], str]] = {
     "Control before Data": (_at("kinds", lambda kinds: b"\x01" + kinds[1:]), "Data, then Control"),
     "an exit that is a parameter": (_set("exits", value=_bytes([0])), "exits must be"),
     "an exit that is not there": (_set("exits", value=_bytes([1000])), "exits must be"),
+    "an exit just behind the nodes": (
+        lambda tree: _set("exits", value=_bytes([len(_main(tree)["ops"])]))(tree),
+        "exits must be",
+    ),
     "an exit twice": (_set("exits", value=_bytes([5, 5])), "exits must be"),
     "no exit": (_set("exits", value=b""), "one at least"),
+    "exits that end in half a number": (_set("exits", value=_bytes([5])[:-1]), "column of"),
     "two exits with one name": (
         lambda tree: (
             _at("names", lambda n: n.replace(b"brief", b"log"))(tree),
@@ -162,11 +188,17 @@ WRONG: dict[str, tuple[Callable[[Any], None], str]] = {
     "a parameter without a type": (_set("parameters", 0, value=["question"]), "expected a list of str, str"),
     "a parameter twice": (_set("parameters", 1, value=["question", "str"]), "there twice"),
     "a port on no edge": (_set("ports", 1, value=_bytes([0, 1, 2, 99, 100])), "ports"),
+    "a port just behind the edges": (
+        lambda tree: _at("ports", lambda p: [p[0], p[1][:-4] + _bytes([len(_main(tree)["kinds"])]), p[2]])(tree),
+        "stay below",
+    ),
     "a port twice": (_at("ports", lambda p: [p[0], p[1][:4] + p[1][:4] + p[1][8:], p[2]]), "must grow"),
     "a port text that nothing uses": (_at("ports", lambda p: [[*p[0], "unused"], p[1], p[2]]), "not all that are"),
     "a port text beyond the table": (_at("ports", lambda p: [p[0], p[1], _bytes([9] * (len(p[2]) // 4))]), "not there"),
+    "a port text just behind the table": (_at("ports", lambda p: [p[0][:-1], p[1], p[2]]), "not there"),
     "a port text twice": (_at("ports", lambda p: [[*p[0][:-1], p[0][0]], p[1], p[2]]), "distinct texts"),
-    "a port that is no text": (_at("ports", lambda p: [[1] * len(p[0]), p[1], p[2]]), "distinct texts"),
+    "a port that is no text": (_at("ports", lambda p: [[*p[0][:-1], 1], p[1], p[2]]), "distinct texts"),
+    "a port that is empty": (_at("ports", lambda p: [[*p[0][:-1], ""], p[1], p[2]]), "distinct texts"),
     "a port on a Control edge": (
         lambda tree: _set("ports", value=[["x"], _bytes([_main(tree)["kinds"].index(1)]), _bytes([0])])(tree),
         "carries no value",
@@ -211,6 +243,14 @@ def test_a_wrong_content_is_refused_and_says_what(name):
 
 def test_the_tree_that_the_cases_start_from_is_right():
     assert _load(_tree()).digest == compile(RICH).digest
+
+
+@pytest.mark.parametrize(("dag", "too_many"), [(0, 1), (-1, 0)])
+def test_more_edges_than_a_program_may_have_are_refused(dag, too_many):
+    tree = _tree()
+    tree["dags"][dag]["kinds"] = bytes(EDGES_MAX + too_many)
+    with pytest.raises(ArtifactError, match="16000000 edges"):
+        Artifact.from_bytes(seal(msgpack.packb(tree)), max_bytes=1 << 26)
 
 
 def test_a_key_given_twice_is_refused():
@@ -278,3 +318,66 @@ def test_regions_nested_deeper_than_the_limit_are_refused():
         else:
             with pytest.raises(ArtifactError, match="deeper than 32"):
                 _load(tree)
+
+
+def test_a_node_with_more_inputs_than_its_operation_takes_is_refused():
+    nodes = [{"id": place, "name": f"c{place}", "op": "CONST_STR", "attributes": {"value": place}} for place in (1, 2)]
+    both = [{"from": 1, "to": 3}, {"from": 2, "to": 3}]
+    graph = {"name": "g", "nodes": [*nodes, {"id": 3, "name": "end", "op": "WAIT_ALL"}], "edges": both}
+    tree = msgpack.unpackb(unseal(compile(graph, level=0).to_bytes()))
+    tree["dags"][0]["ops"] = tree["dags"][0]["ops"][:2] + bytes([OPERATIONS["RETURN"].code])
+    with pytest.raises(ArtifactError, match="RETURN `end` has 2 inputs"):
+        _load(tree)
+
+
+def test_a_dag_without_nodes_is_refused():
+    tree = _tree(SMALL)
+    nothing = dict.fromkeys(("ops", "ids", "names", "sources", "kinds", "exits", "ranks", "attribute_of"), b"")
+    tree["dags"][0] |= nothing | {"offsets": _bytes([0]), "attributes": []}
+    with pytest.raises(ArtifactError, match="it has no nodes"):
+        _load(tree)
+
+
+def test_a_node_without_attributes_that_needs_one_is_refused():
+    tree = _tree(SMALL)
+    tree["dags"][0] |= {"ops": bytes([OPERATIONS["INV"].code]), "attributes": [], "attribute_of": _bytes([0])}
+    with pytest.raises(ArtifactError, match="INV `hello`: attribute `capability` is missing"):
+        _load(tree)
+
+
+_LITTLE_MEMORY = """
+import resource, sys
+import msgpack
+from apxm.artifact import Artifact
+from apxm.artifact.format import seal, unseal
+from apxm.errors import ArtifactError
+tree = msgpack.unpackb(unseal(bytes.fromhex(sys.argv[1])))
+tree["metadata"] = {"many": [0] * 1_500_000}
+data = seal(msgpack.packb(tree))
+Artifact.from_bytes(bytes.fromhex(sys.argv[1]))
+with open("/proc/self/statm") as file:
+    used = int(file.read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 4_000_000, resource.RLIM_INFINITY))
+try:
+    Artifact.from_bytes(data)
+except ArtifactError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is limited by /proc and RLIMIT_AS")
+def test_an_artifact_that_needs_more_memory_than_there_is_is_refused():
+    command = [sys.executable, "-c", _LITTLE_MEMORY, compile(SMALL).to_bytes().hex()]
+    out = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert out.stdout == "the artifact needs more memory than there is\n"
+
+
+def test_an_error_does_not_repeat_megabytes_of_what_it_found():
+    with pytest.raises(ArtifactError, match="expected a map with the keys") as refused:
+        _load({"x" * 1_000_000: 1})
+    assert len(str(refused.value)) < 1_000
+    tree = _tree(SMALL)
+    tree["dags"][0]["parameters"] = [["x" * 1_000_000, "none"]]
+    with pytest.raises(ArtifactError, match="xxx …") as refused:
+        _load(tree)
+    assert len(str(refused.value)) < 1_000

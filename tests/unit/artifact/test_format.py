@@ -71,6 +71,13 @@ def test_a_large_artifact_loads_when_the_cap_is_raised():
     assert Artifact.from_bytes(data, max_bytes=len(data)).into_dag().node_count == 600
 
 
+def test_the_size_that_is_allowed_bounds_the_number_of_values_too():
+    data = compile(SMALL | {"metadata": {"many": [0] * 1_000}}).to_bytes()
+    with pytest.raises(ArtifactError, match="values"):
+        Artifact.from_bytes(data, max_bytes=len(data))
+    assert Artifact.from_bytes(data, max_bytes=8 * len(data)).name == "small"
+
+
 def test_saving_replaces_the_file_and_leaves_nothing_else(tmp_path):
     path = tmp_path / "p.apxm"
     path.write_bytes(b"old")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -58,3 +59,23 @@ class Holder:
     @staticmethod
     def inside(value: int) -> int:
         return value + 1
+
+
+def crash() -> None:
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def leave_orphans(count: int) -> list[int]:
+    """Processes whose parent is gone; they end when nobody holds the other end of their pipe. Gives their ids."""
+    reader, writer = os.pipe()
+    told, tell = os.pipe()
+    for _ in range(count):
+        if os.fork() == 0:
+            if os.fork() == 0:
+                os.write(tell, os.getpid().to_bytes(4, "big"))
+                os.close(writer)
+                os.read(reader, 1)
+            os._exit(0)
+        os.wait()
+    os.close(reader)
+    return [int.from_bytes(os.read(told, 4), "big") for _ in range(count)]

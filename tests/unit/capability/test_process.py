@@ -3,21 +3,26 @@ from __future__ import annotations
 import asyncio
 import os
 import select
+import signal
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
+from apxm.capability import wire
 from apxm.capability.process import Child, Crew, ProcessCall, ProcessDied
 from apxm.capability.record import CapabilityRecord
 from apxm.capability.run import Calls
 from apxm.errors import CapabilityError, DeniedError, TransientError, UnknownEffectError, ValueRefused
+from apxm.values import pack
 from tests.unit.capability import far
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+linux = pytest.mark.skipif(sys.platform != "linux", reason="the supervisor of worker processes needs Linux")
 NOTICE_S = 60.0  # for a process to start on a busy machine; nothing waits this long unless it is broken
 
 
@@ -127,6 +132,68 @@ def test_a_process_that_ends_in_a_call_is_replaced(calls: Calls) -> None:
     assert run(calls, far.double, 1) == [1, 1]
 
 
+def test_a_process_that_crashes_says_by_which_signal(calls: Calls) -> None:
+    with pytest.raises(CapabilityError, match="ended by signal 11"):
+        run(calls, far.crash)
+
+
+@linux
+def test_what_a_function_leaves_behind_lives_as_long_as_its_worker() -> None:
+    crew = Crew()
+    orphans = ProcessCall(crew, f"{far.__name__}:leave_orphans", (3,), {}).run()
+    supervisor = crew.child().pid
+    assert {int(Path(f"/proc/{pid}/stat").read_text().split()[3]) for pid in orphans} == {supervisor}
+    crew.leave()
+    assert not any(Path(f"/proc/{pid}").exists() for pid in orphans)
+
+
+@linux
+def test_orphans_that_end_are_collected_while_their_worker_works() -> None:
+    crew = Crew()
+    worker = ProcessCall(crew, f"{far.__name__}:pid", (), {}).run()
+    orphans = ProcessCall(crew, f"{far.__name__}:leave_orphans", (3,), {}).run()
+    for pid in orphans:
+        os.kill(pid, signal.SIGKILL)
+        assert gone(pid)
+    supervisor = crew.child().pid
+    while Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split() != [str(worker)]:
+        assert crew.child().pid == supervisor
+    crew.leave()
+
+
+@linux
+def test_a_worker_is_ended_whatever_signals_the_parent_had_blocked() -> None:
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        child = Child()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+    name = b"12345678"
+    assert wire.answer(wire.opened(child.ask(wire.request(name, f"{far.__name__}:pid", (), {})), name) or {}) != child.pid
+    child.close()
+    assert not Path(f"/proc/{child.pid}").exists()
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        *(None, 1, [], {}, {"call": b"other", "value": 1}, {"value": 1}, {"call": b"c"}, {"call": b"c", "value": 1, "more": 2}),
+        *({"call": b"c", "error": None}, {"call": b"c", "error": {}}, {"call": b"c", "error": {"name": "E", "message": "m"}}),
+        {"call": b"c", "error": {"name": "E", "message": "m", "text": "t", "kind": "new"}},
+        {"call": b"c", "error": {"name": "E", "message": "m", "text": "t", "ours": True, "code": "no such code", "hint": None}},
+        {"call": b"c", "error": {"name": "E", "message": "m", "text": "t", "ours": True, "code": "denied", "hint": 1}},
+    ],
+)
+def test_what_is_no_answer_is_none(told: Any) -> None:
+    assert wire.opened(pack(told), b"c") is None
+
+
+def test_bytes_that_are_no_value_are_no_answer() -> None:
+    assert wire.opened(b"", b"c") is None
+    assert wire.opened(b"\xc1", b"c") is None
+    assert wire.opened(wire.success(b"c", 1), b"c") == {"call": b"c", "value": 1}
+
+
 def test_a_process_that_ends_between_calls_is_replaced(calls: Calls) -> None:
     before = run(calls, far.pid)
     os.kill(before, 9)
@@ -202,6 +269,6 @@ def test_a_process_killed_a_moment_after_its_answer_does_not_serve_the_next_call
         return answer
 
     first.ask = ask  # type: ignore[method-assign]
-    assert late.run() == first.pid
-    assert ProcessCall(crew, f"{far.__name__}:pid", (), {}).run() != first.pid
+    worker = late.run()
+    assert ProcessCall(crew, f"{far.__name__}:pid", (), {}).run() != worker
     crew.leave()

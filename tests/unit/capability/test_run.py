@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 import errno
 from contextvars import ContextVar
-from threading import Event, current_thread, main_thread
+from threading import Barrier, Event, current_thread, main_thread
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -299,11 +299,34 @@ def test_abandoned_threads_make_room_for_others(calls: Calls) -> None:
     gate.set()
 
 
+def test_threads_are_not_abandoned_without_end(calls: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("apxm.capability.threads.ABANDONED_MAX", 3)
+    gate = Event()
+
+    async def give_up() -> None:
+        started = Event()
+
+        def stubborn() -> None:
+            started.set()
+            gate.wait()
+
+        task = asyncio.create_task(calls.call(record(stubborn), (), {}))
+        await asyncio.to_thread(started.wait)
+        task.cancel()
+        await asyncio.wait((task,))
+
+    for _ in range(3):
+        asyncio.run(give_up())
+    with pytest.raises(CapabilityError, match="3 abandoned calls have not returned"):
+        run(calls, record(lambda: 1))
+    gate.set()
+
+
 def test_calls_that_wait_when_the_threads_close_fail(calls: Calls) -> None:
-    gate, started = Event(), Event()
+    gate, started = Event(), Barrier(3)
 
     def hold() -> None:
-        started.set()
+        started.wait()
         gate.wait()
 
     async def caller() -> None:
