@@ -10,7 +10,7 @@ import pytest
 from apxm.budget import QUANTITIES, UNLIMITED, Limits
 from apxm.config import RunOptions, RuntimeConfig
 from apxm.errors import ConfigError
-from apxm.settings import Settings, load
+from apxm.settings import Settings, kinds, load
 from apxm.settings.keys import KEYS, Budget
 from apxm.settings.layers import OTHER_VARIABLES, project_file
 
@@ -97,6 +97,7 @@ def test_paths_of_a_file_are_meant_from_where_it_lies(place: Place) -> None:
 
 def test_every_setting_of_one_value_can_be_given_by_its_variable(place: Place) -> None:
     texts = {"true or false": "no", "seconds, 0 or more": "1.5", "an amount of dollars, 0 or more": "0.5"}
+    texts |= {kinds.URL.expected: "http://127.0.0.1:4318", kinds.PORT.expected: "9464"}
     for key in KEYS.values():
         text = texts.get(key.kind.expected, "7" if "number" in key.kind.expected else "extractive")
         if key.kind.choices and key.kind.expected not in texts:
