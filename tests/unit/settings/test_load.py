@@ -102,6 +102,8 @@ def test_every_setting_of_one_value_can_be_given_by_its_variable(place: Place) -
         text = texts.get(key.kind.expected, "7" if "number" in key.kind.expected else "extractive")
         if key.kind.choices and key.kind.expected not in texts:
             text = next(choice for choice in key.kind.choices if choice != key.default)
+        if key.default is False:
+            text = "yes"
         settings = place.load({key.variable: text})
         assert settings.origin(key.name) == f"environment {key.variable}"
         assert settings.value(key.name) not in (key.default, None)
