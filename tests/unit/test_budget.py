@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import sys
+from contextlib import suppress
 from threading import Barrier, Thread
+from time import sleep
 from typing import Any
 
 import pytest
@@ -54,6 +57,12 @@ def test_usage_above_its_reservation_is_an_overrun_and_admits_nothing_more() -> 
             ledger.reserve(output_tokens=amount)
 
 
+def test_what_was_not_used_is_no_overrun() -> None:
+    ledger = Ledger(Limits())
+    ledger.reserve(input_tokens=10).settle(input_tokens=4)
+    assert ledger.overrun() == {}
+
+
 def test_usage_of_what_was_not_reserved_is_an_overrun() -> None:
     ledger = Ledger(Limits())
     ledger.reserve(llm_calls=1).settle(llm_calls=1, cost_usd=0.25)
@@ -97,6 +106,15 @@ def test_what_a_level_spends_its_parents_spend() -> None:
         assert level.overrun() == {"input_tokens": 3}
 
 
+def test_a_tool_call_is_spent_at_every_level() -> None:
+    tenant = Ledger(Limits(tool_calls=1), scope="tenant")
+    run = Ledger(Limits(), tenant)
+    run.take_tool_call()
+    assert [level.spent()["tool_calls"] for level in (run, tenant)] == [1, 1]
+    with pytest.raises(BudgetError, match="of the tenant"):
+        run.take_tool_call()
+
+
 def test_the_error_has_the_numbers_and_what_to_try() -> None:
     ledger = Ledger(Limits(llm_calls=3))
     ledger.reserve(llm_calls=1).settle(llm_calls=1)
@@ -115,6 +133,19 @@ def test_cents_add_up_exactly() -> None:
     assert ledger.spent()["cost_usd"] == 0.3
     with pytest.raises(BudgetError):
         ledger.reserve(cost_usd=0.000001)
+
+
+@pytest.mark.parametrize("amount", [2.01, 2.03, 0.000000001])
+def test_an_amount_of_money_is_spent_to_its_last_digit(amount: float) -> None:
+    ledger = Ledger(Limits(cost_usd=amount))
+    ledger.reserve(cost_usd=amount).settle(cost_usd=amount)
+    assert ledger.spent()["cost_usd"] == amount
+
+
+def test_a_part_of_a_token_is_a_token() -> None:
+    ledger = Ledger(Limits())
+    ledger.reserve(input_tokens=1.5).settle(input_tokens=0.5)
+    assert ledger.spent()["input_tokens"] == 1
 
 
 @pytest.mark.parametrize("bad", [{"llm_calls": -1}, {"nodes": 1.5}, {"cost_usd": float("nan")}, {"tool_calls": True}])
@@ -162,6 +193,21 @@ def test_a_lease_keeps_to_the_tightest_level() -> None:
     assert tenant.spent()["nodes"] == 50
 
 
+def test_nodes_that_did_not_run_come_back_at_every_level() -> None:
+    tenant = Ledger(Limits(nodes=50))
+    run = Ledger(Limits(), tenant)
+    run.lease_nodes(20)
+    run.return_nodes(15)
+    assert [level.spent()["nodes"] for level in (run, tenant)] == [5, 5]
+    assert tenant.nodes_left() == 45
+
+
+def test_there_is_nothing_to_lease_after_an_overrun() -> None:
+    ledger = Ledger(Limits(nodes=10))
+    ledger.reserve(nodes=8).settle(nodes=15)
+    assert (ledger.lease_nodes(4), ledger.nodes_left(), ledger.spent()["nodes"]) == (0, 0, 15)
+
+
 def test_reserved_nodes_are_not_leased() -> None:
     ledger = Ledger(Limits(nodes=10))
     frame = ledger.reserve(nodes=8)
@@ -193,6 +239,33 @@ def test_threads_never_get_more_than_there_is() -> None:
     assert 390 <= sum(calls) <= 400  # the last few may go to nobody: two must be free at once
     assert sum(nodes) == ledger.spent()["nodes"] == 4000
     assert not any(ledger.reserved().values())
+
+
+def give_turns(*_: Any) -> Any:
+    """A trace function: whoever runs lets others run, at every line."""
+    sleep(0)
+    return give_turns
+
+
+def test_of_two_threads_that_ask_for_the_last_amount_at_once_one_gets_it() -> None:
+    rounds = [Ledger(Limits(tool_calls=2)) for _ in range(30)]
+    barrier, got = Barrier(2), [[0, 0] for _ in rounds]
+
+    def ask(me: int) -> None:
+        for number, ledger in enumerate(rounds):
+            barrier.wait()
+            sys.settrace(give_turns)
+            with suppress(BudgetError):
+                ledger.reserve(tool_calls=2)
+                got[number][me] = 1
+            sys.settrace(None)
+
+    threads = [Thread(target=ask, args=(me,)) for me in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [sum(both) for both in got] == [1] * len(rounds)
 
 
 # --- P12: the accounting against a model --------------------------------------------------------------------------------

@@ -402,6 +402,20 @@ def test_no_call_goes_out_beyond_the_budget(world: World) -> None:
     assert not refused.value.called
 
 
+@pytest.mark.parametrize("watched", [True, False])
+def test_a_call_that_the_run_loop_makes_itself_is_counted_like_any_other(world: World, watched: bool) -> None:
+    calls = []
+    world.add(lambda: calls.append(1), run="inline")
+    world.heard = watched
+    world.ledger = Ledger(Limits(tool_calls=1))
+    bound = world.bind()
+    assert bound.kind is Kind.SYNC
+    world.fire(bound)
+    with pytest.raises(BudgetError):
+        world.fire(bound)
+    assert (calls, world.ledger.spent()["tool_calls"]) == ([1], 1)
+
+
 def test_arguments_that_do_not_fit_cost_nothing(world: World) -> None:
     world.add(search)
     with pytest.raises(InvalidError, match="expected str"):

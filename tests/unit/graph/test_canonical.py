@@ -153,3 +153,9 @@ def test_regions_are_made_canonical_too():
     inner = of(Node(1, "a", "ASK", {"prompt": "x"}))
     graph = canonical(of(Node(1, "m", "MAP", {}, {"body": inner})))
     assert graph.nodes[0].regions["body"].nodes[0].attributes == {"template_str": "x"}
+
+
+def test_cases_are_a_list_or_a_map():
+    _, (problem,) = attributes(Node(2, "s", "SWITCH", {"cases": 5, "case_labels": ["a"]}))
+    assert (problem.code, problem.path) == ("graph.attribute_type", "nodes[0].attributes.cases")
+    assert "[{label, node_id}]" in problem.expected

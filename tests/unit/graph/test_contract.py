@@ -3,7 +3,7 @@ import json
 import pytest
 
 from apxm.errors import GraphError
-from apxm.graph.contract import from_json, json_schema, to_json, to_map
+from apxm.graph.contract import TEXT_BYTES_MAX, from_json, json_schema, to_json, to_map
 from apxm.graph.model import AgentGraph, Dependency, Edge, Graph, Node, Parameter, Program
 
 FULL = Graph(
@@ -68,6 +68,8 @@ def test_positions_and_boolean_labels_may_be_written_without_quotes():
         ('{"name": NaN}', "NaN is no JSON number"),
         ("[" * 100_000, "nested too deeply"),
         (b"\xff\xfe{", "not"),
+        (b'{"name": "\xff"}', r"not UTF-8 text \(byte 10\)"),
+        (bytes(TEXT_BYTES_MAX + 1), "at most 268,435,456"),
         ('{"a": ' + "9" * 5000 + "}", "JSON"),
     ],
 )
@@ -125,3 +127,17 @@ def test_the_schema_accepts_the_graphs_of_the_reference():
         data = json.loads(path.read_text())
         assert [str(error) for error in validator.iter_errors(data)] == []
         assert [str(error) for error in validator.iter_errors(to_map(from_json(data)))] == []
+
+
+def test_a_truth_value_is_no_id():
+    data = {"name": "g", "nodes": [{"id": True, "name": "a", "op": "WAIT_ALL"}], "edges": [{"from": 1, "to": False}]}
+    with pytest.raises(GraphError) as caught:
+        from_json(data)
+    assert [(p.code, p.path) for p in caught.value.problems] == [("graph.shape", "nodes[0].id"), ("graph.shape", "edges[0].to")]
+
+
+def test_a_region_that_is_no_map_is_named():
+    node = {"id": 1, "name": "a", "op": "LOOP", "attributes": {"max_iterations": 1}, "regions": {"body": 5}}
+    with pytest.raises(GraphError) as caught:
+        from_json({"name": "g", "nodes": [node], "edges": []})
+    assert [(p.code, p.path) for p in caught.value.problems] == [("graph.shape", "nodes[0].regions.body")]

@@ -6,14 +6,17 @@ from array import array
 from dataclasses import dataclass, field
 from typing import Any
 
-from apxm.dag import CONTROL, DATA, EFFECT, ExecutionDag
+from apxm.dag import CONTROL, DATA, EFFECT, PARAMETER_CODE, ExecutionDag
 from apxm.errors import ApxmError, HandlerError
+from apxm.graph.model import Parameter
 from apxm.graph.ops import OPERATIONS
 from apxm.scheduler.binding import OPENING, PURE, SYNC, Binding, Handlers
 from apxm.scheduler.dataflow import DEAD, EMPTY
 from apxm.scheduler.invariants import check
 from apxm.scheduler.plan import ExecutionPlan
 from apxm.scheduler.run import RunState
+
+PARAMETER = "parameter"  # the `op` of a parameter; they stand first
 
 
 @dataclass
@@ -28,6 +31,7 @@ class N:
     effect: int = 0
     attributes: dict[str, Any] = field(default_factory=dict)
     fallback: Any = None
+    rank: int = 0
 
 
 def dag_of(nodes: list[N], exits: tuple[str, ...] = ()) -> ExecutionDag:
@@ -43,19 +47,22 @@ def dag_of(nodes: list[N], exits: tuple[str, ...] = ()) -> ExecutionDag:
             kinds.append(kind)
             has_successor.add(name)
         offsets.append(len(sources))
-    named = [slot[name] for name in exits] or [slot[node.name] for node in nodes if node.name not in has_successor]
+    parameters = [Parameter(node.name) for node in nodes if node.op == PARAMETER]
+    ends = [node.name for node in nodes[len(parameters) :] if node.name not in has_successor]
+    named = [slot[name] for name in exits or ends]
     return ExecutionDag(
         name="by_hand",
-        ops=bytes(OPERATIONS[node.op].code for node in nodes),
-        ids=array("q", range(1, len(nodes) + 1)),
+        ops=bytes(PARAMETER_CODE if node.op == PARAMETER else OPERATIONS[node.op].code for node in nodes),
+        ids=array("q", [-1] * len(parameters) + list(range(1, len(nodes) - len(parameters) + 1))),
         names=[node.name for node in nodes],
         in_offsets=offsets,
         in_sources=sources,
         in_kinds=bytes(kinds),
         exits=named,
-        ranks=array("i", [0] * len(nodes)),
+        ranks=array("i", [node.rank for node in nodes]),
         attributes={slot[node.name]: node.attributes for node in nodes if node.attributes},
         labels=labels,
+        parameters=parameters,
     )
 
 
@@ -76,8 +83,8 @@ def binding_of(nodes: list[N], exits: tuple[str, ...] = (), region: bool = False
 class Steps(RunState):
     """Drives a run one job at a time, checking the invariants between jobs. `order` picks among what a worker has."""
 
-    def __init__(self, binding: Binding, **options: Any) -> None:
-        super().__init__(binding, [], **options)
+    def __init__(self, binding: Binding, *args: Any, **options: Any) -> None:
+        super().__init__(binding, list(args), **options)
         self.replay = False
         self.fired: list[str] = []
         self.interrupted: list[Any] = []

@@ -275,6 +275,22 @@ def test_a_call_that_failed_is_forgotten_by_its_caller():
     assert run.land("rest").over
 
 
+def test_a_call_that_ended_is_forgotten_by_its_caller():
+    run = Flights(bind(calls("call", bind(flies("x"))), flies("rest", "call"))).land("x")
+    assert [frame.plan.dag.names[0] for frame in run.frames()] == ["call"]
+
+
+def test_a_node_that_failed_is_no_longer_running():
+    run = Flights(bind(flies("x", fallback="fb"), flies("rest", "x"))).land("x", RaisedError("boom"))
+    assert list(run.root.running) == [1]
+
+
+def test_a_scope_takes_a_failure_from_any_depth_below_it():
+    deep = child(opens("inner", child(flies("x")), then=lambda results: results[0].value))
+    run = Flights(bind(opens("outer", deep, fallback="fb"))).land("x", RaisedError("boom"))
+    assert (run.error, run.value, run.live_frames) == (None, "fb", 0)
+
+
 def test_a_scope_that_ends_while_it_handles_a_failure_is_not_revived():
     failing = opens("outer", child(flies("x"), flies("slow")))
     run = Flights(bind(failing, N("caught", lambda e: e, (on("outer", "error"),)))).land("x", RaisedError("boom"))
@@ -326,6 +342,38 @@ def test_a_decided_race_leaves_alone_what_gates_it_or_leads_to_its_winner():
     assert run.told == ["b"]
     run.land("y").land("b")
     assert (run.over, run.status["y"]) == (True, "done")
+
+
+# ---- children --------------------------------------------------------------------------------------------------------
+def test_results_are_in_the_order_of_the_children_whichever_ends_first():
+    run = Flights(bind(opens("map", *(child(flies(f"x{step}"), step=step) for step in range(3)), window=3)))
+    assert run.land("x2", "c").land("x0", "a").land("x1", "b").value == ["a", "b", "c"]
+
+
+def test_a_node_goes_on_once_though_its_children_end_as_they_open():
+    ended = []
+    then = lambda results: ended.append(len(results)) or "done"  # noqa: E731
+    run = Flights(bind(opens("map", child(), child(), child(), window=2, then=then)))
+    assert (run.value, ended) == ("done", [3])
+
+
+def test_every_turn_of_a_loop_sees_its_own_results_only():
+    seen = []
+
+    def turn(results):
+        seen.append([result.value for result in results])
+        return Spawn((child(N("x", lambda: len(seen))),), turn) if len(seen) < 3 else "done"
+
+    assert Flights(bind(opens("loop", child(N("x", lambda: 0)), then=turn))).value == "done"
+    assert seen == [[0], [1], [2]]
+
+
+def test_a_child_that_stops_does_not_end_its_node_while_an_effect_beside_it_finishes():
+    failing, lasting = child(flies("x"), flies("slow")), child(flies("op", effect=GUARDED), step="t")
+    run = Flights(bind(flies("go"), opens("map", failing, lasting, window=2, isolate=True), give("go")))
+    run.land("x", RaisedError("boom")).land("go").land("slow")
+    assert (run.told, run.over) == (["slow"], False)
+    assert run.land("op").value == 42
 
 
 # ---- bounds ----------------------------------------------------------------------------------------------------------
