@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 def collector_paused(pause: bool = True) -> Iterator[None]:
     """No cyclic collection within, if `pause`; large loads and compilations take a third of the time.
 
-    Several threads may do so at once: whoever found the collector on turns it on again.
+    What was made within goes to the oldest generation at once: the young ones would be walked over before anything else
+    happens. Not where somebody froze objects, which would thaw. Several threads may pause at once: whoever found the
+    collector on turns it on again.
     """
     pause = pause and gc.isenabled()
     if pause:
@@ -23,4 +25,7 @@ def collector_paused(pause: bool = True) -> Iterator[None]:
         yield
     finally:
         if pause:
+            if not gc.get_freeze_count():
+                gc.freeze()
+                gc.unfreeze()
             gc.enable()

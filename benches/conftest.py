@@ -97,6 +97,7 @@ class Contest(Notes):
         rounds: int = 25,
         against: str = "floor",
         per: str = "ns/node",
+        freeze: bool = True,
     ) -> list[float]:
         """Race one against the other; both must give `expected`. Gives our seconds of each round.
 
@@ -107,7 +108,8 @@ class Contest(Notes):
             got = contestant()
             assert got == expected, f"{workload}, {variant}: got {got!r}, expected {expected!r}"
         gc.collect()
-        gc.freeze()  # what is loaded is not walked again while we measure
+        if freeze:
+            gc.freeze()  # what is loaded is not walked again while we measure
         theirs: list[float] = []
 
         def reference_first() -> None:

@@ -7,11 +7,9 @@ anything, so each rule is one pass over a column, written for speed: a dag of 10
 from __future__ import annotations
 
 import re
-from array import array
-from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
-from apxm.artifact.columns import UINT, all_below
+from apxm.artifact.columns import all_below, repeated
 from apxm.dag import CONTROL, EFFECT, PARAMETER_CODE
 from apxm.errors import ArtifactError
 from apxm.graph.ops import BY_CODE, COMMON_ATTRIBUTES, OPERATIONS, Attribute, Operation
@@ -79,12 +77,11 @@ def _check_slots(dag: ExecutionDag, where: str) -> None:
 
 
 def _check_edges(dag: ExecutionDag, where: str) -> None:
-    first, size = len(dag.parameters), len(dag)
+    first = len(dag.parameters)
     offsets, sources, kinds = dag.in_offsets.tolist(), dag.in_sources, dag.in_kinds
     if offsets[0] or offsets[first] or offsets[-1] != len(kinds) or sorted(offsets) != offsets:
         _fail(where, "offsets must grow from 0, behind the parameters, to the number of edges")
-    degrees = map(int.__sub__, offsets[1:], offsets)
-    targets = array(UINT, chain.from_iterable(map(repeat, range(size), degrees)))
+    targets = repeated(list(map(int.__sub__, offsets[1:], offsets)))
     if not all_below(sources, targets):
         _fail(where, "an edge to a slot that does not come later than its source")
     if kinds.count(0) != len(kinds):

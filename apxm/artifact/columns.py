@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import sys
 from array import array
+from itertools import chain, groupby, repeat
+from operator import ne
 from typing import TYPE_CHECKING, Any
 
 from apxm.errors import ArtifactError
@@ -34,6 +36,25 @@ def unpack(code: str, data: bytes, count: int | None, what: str) -> array[int]:
     column.frombytes(data)
     if sys.byteorder == "big":
         column.byteswap()
+    return column
+
+
+def repeated(counts: list[int]) -> array[int]:
+    """0 as often as the first count says, 1 as often as the second, and so on: the target of every in-edge, from in-degrees.
+
+    Where many neighbours have the same count, their entries are laid out a column at a time.
+    """
+    changes = sum(map(ne, counts, counts[1:]))
+    if changes * 16 > len(counts):
+        return array(UINT, chain.from_iterable(map(repeat, range(len(counts)), counts)))
+    column, first = array(UINT), 0
+    for count, alike in groupby(counts):
+        run = len(list(alike))
+        numbers, part = array(UINT, range(first, first + run)), array(UINT, bytes(4 * count * run))
+        for place in range(count):
+            part[place::count] = numbers
+        column += part
+        first += run
     return column
 
 

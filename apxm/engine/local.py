@@ -81,9 +81,10 @@ class LocalRun(Firer):
             self.start(worker, root)
 
     def _stuck(self, worker: Worker) -> None:
+        error = self.stuck()
         if self.root.closing is not None:
-            raise InternalError("a run that closes has nothing left to wait for")
-        self.abort(worker, self.stuck())
+            raise InternalError(f"a run that closes has nothing left to wait for: {error}") from error
+        self.abort(worker, error)
 
     # ---- on the loop -----------------------------------------------------------------------------------------------
     async def drive(self) -> None:
