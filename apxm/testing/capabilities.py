@@ -1,4 +1,4 @@
-"""Capabilities for random programs: cheap, deterministic, and so that a wrong wire gives a wrong result."""
+"""Capabilities and a model for random programs: cheap, deterministic, and so that a wrong wire gives a wrong result."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ import asyncio
 import functools
 import inspect
 import json
+import re
 import zlib
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from apxm.testing.firing import Capability, canonical
+from apxm.errors import TransientError
+from apxm.testing.firing import MODEL, Capability, canonical
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -147,9 +150,86 @@ CAPABILITIES: dict[str, Listed] = {
 }
 
 
+class Faults:
+    """How often each key was asked for in one run: what fails a few times before it works counts here."""
+
+    def __init__(self) -> None:
+        self.asked: Counter[str] = Counter()
+
+    def meet(self, key: str, fails: int) -> None:
+        """Raises TransientError the first `fails` times."""
+        self.asked[key] += 1
+        if self.asked[key] <= fails:
+            raise TransientError(f"{key} fails {self.asked[key]} of {fails} times")
+
+
+def flaky(faults: Faults) -> dict[str, Listed]:
+    """Capabilities that fail `fails` times under their key before they work."""
+
+    def wobble(x: Any, key: str, fails: int) -> int:
+        """Pure: the engine tries it again."""
+        faults.meet(key, fails)
+        return mix(x, 3)
+
+    async def falter(x: Any, key: str, fails: int) -> int:
+        """An idempotent effect: whoever calls it tries again."""
+        await _wait(1)
+        faults.meet(key, fails)
+        return mix(x, 4)
+
+    async def falter_once(x: Any, key: str, fails: int) -> int:
+        """A guarded effect: nobody tries it again."""
+        await _wait(1)
+        faults.meet(key, fails)
+        return mix(x, 6)
+
+    return {
+        "wobble": Listed(wobble, "pure", fails=True),
+        "falter": Listed(falter, "idempotent", fails=True),
+        "falter_once": Listed(falter_once, "guarded", fails=True),
+    }
+
+
+_MARK = re.compile(r"\[(\w+) fails (\d+)\]")
+
+
+def answering(faults: Faults) -> Capability:
+    """A model as a function of its prompt, which may begin with `[key fails 2]`."""
+
+    async def answer(prompt: str) -> str:
+        await _wait(number_of(prompt) % 3)
+        if mark := _MARK.match(prompt):
+            faults.meet(mark[1], int(mark[2]))
+        return f"{pick(prompt)}{number_of(prompt)}"
+
+    return answer
+
+
 def functions() -> dict[str, Capability]:
-    """The set as the oracle takes it."""
-    return {name: one.fn for name, one in CAPABILITIES.items()}
+    """The set as the oracle takes it, for one run: what fails at first has not been asked for yet."""
+    faults = Faults()
+    listed = {**CAPABILITIES, **flaky(faults)}
+    return {**{name: one.fn for name, one in listed.items()}, MODEL: answering(faults)}
+
+
+def guarded() -> frozenset[str]:
+    """Those of the set that nobody may call a second time."""
+    return frozenset(name for name, one in {**CAPABILITIES, **flaky(Faults())}.items() if one.effect == "guarded")
+
+
+def blocking(fn: Capability) -> Capability:
+    """An async capability of the set as a plain function, for a thread: what it waits for, it waits for here."""
+
+    @functools.wraps(fn)
+    def run(*args: Any, **named: Any) -> Any:
+        coroutine = fn(*args, **named)
+        while True:
+            try:
+                coroutine.send(None)
+            except StopIteration as stop:
+                return stop.value
+
+    return run
 
 
 def recorded(name: str, fn: Capability, calls: list[tuple[str, str]]) -> Capability:

@@ -5,41 +5,76 @@ from __future__ import annotations
 import inspect
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from apxm.errors import ApxmError
 from apxm.testing.meaning import Inputs, Trouble, holds, plain, same, text_of
+from apxm.testing.readgraph import PLACEHOLDER
+from apxm.testing.references import AIM
 
 if TYPE_CHECKING:
-    from apxm.testing.reading import ReadGraph, ReadNode
+    from apxm.testing.readgraph import ReadGraph, ReadNode
 
 Capability = Callable[..., Any]
 ERROR = "error"
+MODEL = "(model)"  # the name of the model among the capabilities
+RETRIES, MODEL_RETRIES = 2, 3  # when a node does not say
 
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """A value and the label that was chosen; `jump` is the only node that hears of it."""
+    """A value and the label that was chosen."""
 
     value: Any
     label: str | None = None
-    jump: int | None = None
 
 
 class World:
-    """What firings of one run share: capabilities, the calls they got, short-term memory."""
+    """What firings of one run share: capabilities, the calls they got, short-term memory.
 
-    def __init__(self, capabilities: Mapping[str, Capability]) -> None:
-        self.capabilities = capabilities
+    `guarded` are the capabilities that are never called again. No run is expected to use up its retry budget.
+    """
+
+    def __init__(self, capabilities: Mapping[str, Capability], guarded: Collection[str] = ()) -> None:
+        self.capabilities, self.guarded = capabilities, guarded
         self.calls: list[tuple[str, str]] = []  # (capability, its arguments as JSON)
         self.memory: dict[str, Any] = {}
+        self.retried = 0
+
+    def call(self, name: str, arguments: Mapping[str, Any]) -> Any:
+        """Call a capability, and write it down."""
+        self.calls.append((name, json.dumps(canonical(arguments), sort_keys=True)))
+        return _call(self.capabilities[name], arguments)
 
 
 def fire(node: ReadNode, graph: ReadGraph, inputs: Inputs, world: World) -> Given:
-    """Fire a node without regions; raises Trouble when it fails."""
-    return _FIRE[node.op](node, graph, inputs, world)
+    """Fire a node without regions, as often as it may be; raises Trouble when it fails."""
+    more, counted = _retries(node, world)
+    attempt = 1
+    while True:
+        try:
+            return _FIRE[node.op](node, graph, inputs, world)
+        except Trouble as trouble:
+            if trouble.failure != "transient" or attempt > more:
+                if node.op == "ASK":
+                    raise Trouble("fatal", "model") from trouble
+                trouble.attempts = attempt if counted else 1
+                raise
+        attempt += 1
+        world.retried += 1
+
+
+def _retries(node: ReadNode, world: World) -> tuple[int, bool]:
+    """How often a node is tried again when it fails for the moment, and whether these count as attempts of the node."""
+    allowed = node.attributes.get("retries", RETRIES)
+    if node.op == "ASK":
+        return node.attributes.get("max_retries", MODEL_RETRIES), False
+    if node.op != "INV":
+        return allowed, True
+    name = node.attributes["capability"]
+    return (0 if name in world.guarded else allowed), not inspect.iscoroutinefunction(world.capabilities[name])
 
 
 def _constant(node: ReadNode, graph: ReadGraph, inputs: Inputs, world: World) -> Given:
@@ -130,9 +165,7 @@ def error_map(trouble: Trouble, node: ReadNode) -> dict[str, Any]:
 
 
 def _jump(node: ReadNode, graph: ReadGraph, inputs: Inputs, world: World) -> Given:
-    label = node.attributes.get("label", node.attributes.get("target"))
-    target = next(n.id for n in graph.nodes.values() if n.name == label or n.id == label or str(n.id) == label)
-    return Given(inputs.values[0] if inputs.values else None, jump=target)
+    return Given(inputs.values[0] if inputs.values else None, AIM)
 
 
 def _err(node: ReadNode, graph: ReadGraph, inputs: Inputs, world: World) -> Given:
@@ -157,8 +190,19 @@ def _inv(node: ReadNode, graph: ReadGraph, inputs: Inputs, world: World) -> Give
     arguments |= {key: value for key, value in inputs.named.items() if key in known}
     free = [key for key in known if key not in arguments]
     arguments |= dict(zip(free, inputs.unused(list(node.texts()))))
-    world.calls.append((name, json.dumps(canonical(arguments), sort_keys=True)))
-    return Given(_call(function, arguments))
+    return Given(world.call(name, arguments))
+
+
+def _ask(node: ReadNode, graph: ReadGraph, inputs: Inputs, world: World) -> Given:
+    template = node.attributes.get("template_str", "")
+    if PLACEHOLDER.search(template):
+        prompt = inputs.render(template)
+    elif template.strip():
+        more = [f"Context {number}: {text_of(value)}" for number, value in enumerate(inputs.values, 1)]
+        prompt = "\n\n".join([template, *more])
+    else:
+        prompt = text_of(inputs.values[0])
+    return Given(world.call(MODEL, {"prompt": prompt}))
 
 
 def canonical(value: Any) -> Any:
@@ -217,6 +261,7 @@ _FIRE: Mapping[str, Callable[[ReadNode, ReadGraph, Inputs, World], Given]] = {
     "YIELD": _first,
     "ERR": _err,
     "INV": _inv,
+    "ASK": _ask,
     "QMEM": _qmem,
     "UMEM": _umem,
 }

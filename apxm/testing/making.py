@@ -6,7 +6,7 @@ and a weight, so that values cannot grow without bound.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 Sides = Mapping[int, frozenset[str]]
 TEXTS = ("int", "str", "case")  # kinds whose text is promised; error maps and what may hold them are not among them
+_PARTS = ("try", "catch", "finally")  # what had another way from its TRY would be in no part of it
 HEAVY = 60  # no node makes a value of more weight
 
 
@@ -80,6 +81,8 @@ class Maker:
         self.edges: list[dict[str, Any]] = []
         self.exits: list[Any] | None = None
         self.ended: set[int] = set()  # RETURNs and YIELDs: nothing may follow them
+        self.inside: set[int] = set()  # nodes of loops and TRYs that are written as several nodes: no exits
+        self.mentions: list[tuple[int | str, int]] = []  # edges that only texts imply
         self._ids = shared.rng.sample(range(1, 400), 120)
 
     # ---- choosing ------------------------------------------------------------------------------------------------
@@ -160,6 +163,7 @@ class Maker:
         if regions:
             made["regions"] = dict(regions)
         self.nodes.append(made)
+        self.mentions += [(token.source, node_id) for token in implied]
         for token, port in data:
             self.link(token, node_id, port=port)
         for token in control:
@@ -185,7 +189,8 @@ class Maker:
         if self.chance(0.08) and (token := self.pick(sides)) is not None and token.source not in (node_id, *self.parameters):
             self.link(token, node_id, "Control")
             sides = both(sides, token.sides) or sides
-        if self.chance(0.08) and (token := self.pick()) is not None and token.source not in (node_id, *self.parameters):
+        token = self.pick() if self.chance(0.08) else None
+        if token is not None and token.source not in (node_id, *self.parameters) and token.label not in _PARTS:
             self.link(replace(token, label=None), node_id, "Effect")
         return sides
 
@@ -202,8 +207,7 @@ class Maker:
 
     def fallible(self, token: Token, caught: float = 0.6) -> None:
         """Decide what a failure of a node does: a fallback, an error edge, or nothing."""
-        node = self.nodes[-1]
-        assert node["id"] == token.source
+        node = next(node for node in reversed(self.nodes) if node["id"] == token.source)
         roll = self.rng.random()
         if roll < caught / 2:
             node["attributes"]["fallback"] = self.constant(token.kind if token.kind in (*TEXTS, "list", "fields") else "")
@@ -221,6 +225,14 @@ class Maker:
         assert reader.sides
         if self.chance(0.4):
             self.tokens.append(failed)
+
+    def behind(self, starts: Iterable[int]) -> set[int]:
+        """These nodes and every node that an edge or a text leads to from them."""
+        ways = [(edge["from"], edge["to"]) for edge in self.edges] + self.mentions
+        found = set(starts)
+        while more := {target for source, target in ways if source in found} - found:
+            found |= more
+        return found
 
     # ---- the graph -------------------------------------------------------------------------------------------------
     def graph(self, name: str) -> dict[str, Any]:

@@ -8,10 +8,10 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from apxm.testing.reading import PLACEHOLDER
+from apxm.testing.readgraph import PLACEHOLDER
 
 if TYPE_CHECKING:
-    from apxm.testing.reading import ReadNode
+    from apxm.testing.readgraph import ReadNode
 
 _SIGNS: Mapping[str, Callable[[Any, Any], bool]] = {
     "==": operator.eq,
@@ -30,6 +30,7 @@ class Trouble(Exception):
     def __init__(self, failure: str, code: str, message: str | None = None) -> None:
         super().__init__(failure, code, message)
         self.failure, self.code, self.message = failure, code, message
+        self.attempts = 1
 
 
 def plain(value: Any) -> Any:
@@ -178,7 +179,7 @@ class Inputs:
         nodes = {int(m["node"]) for m in marks if m["node"] is not None}
         found = []
         for place, (edge, value) in enumerate((e, v) for e, v in zip(self._edges, self.values) if e.name is None):
-            if place not in numbers and edge.source not in nodes:
+            if place not in numbers and not any(edge.comes_from(node) for node in nodes):
                 found.append(value)
         return found
 
@@ -187,7 +188,7 @@ class Inputs:
             return self.named[match["name"]]
         if match["position"] is not None:
             return self.positional[int(match["position"])]
-        return next(value for edge, value in zip(self._edges, self.values) if edge.source == int(match["node"]))
+        return next(value for edge, value in zip(self._edges, self.values) if edge.comes_from(int(match["node"])))
 
     def _known(self, match: re.Match[str]) -> bool:
         return match["name"] is None or match["name"] in self.named

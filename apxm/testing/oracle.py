@@ -16,10 +16,10 @@ from apxm.testing.meaning import Inputs, Trouble, holds, plain
 from apxm.testing.reading import read_program
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from apxm.testing.firing import Capability
-    from apxm.testing.reading import ReadEdge, ReadGraph, ReadNode
+    from apxm.testing.readgraph import ReadEdge, ReadGraph, ReadNode
 
 Path: TypeAlias = tuple[tuple[int, str | int], ...]
 Activation: TypeAlias = tuple[Path, int]  # frame path and authored node id
@@ -55,6 +55,7 @@ class OracleFailure:
     op: str
     node_id: int
     path: Path
+    attempts: int = 1
 
     def to_map(self) -> dict[str, Any]:
         return {
@@ -63,7 +64,7 @@ class OracleFailure:
             "message": self.message,
             "node": self.node,
             "op": self.op,
-            "attempts": 1,
+            "attempts": self.attempts,
         }
 
 
@@ -88,6 +89,7 @@ class OracleResult:
     possible: list[OracleFailure] = field(default_factory=list)  # every failure that could have ended the run
     needs: dict[Activation, set[Activation]] = field(default_factory=dict)
     calls: list[tuple[str, str]] = field(default_factory=list)
+    retried: int = 0
 
     @property
     def determined(self) -> bool:
@@ -144,11 +146,11 @@ class _Frame:
         if state.status == "never":
             return "never", None
         given = state.given
-        if state.status == "skipped" or (given.jump is not None and given.jump != edge.target):
+        if state.status == "skipped":
             return "dead", None
         if given.label == ERROR or state.status == "failed":
             return ("live", given.value) if edge.label == ERROR and given.label == ERROR else ("dead", None)
-        alive = edge.label is None or given.jump is not None or edge.label == given.label
+        alive = edge.label is None or edge.label == given.label
         return ("live", given.value) if alive else ("dead", None)
 
     def is_live(self, node_id: int) -> bool:
@@ -181,12 +183,13 @@ class Oracle:
         *,
         on_failure: str = "fail_fast",
         choices: Choices | None = None,
+        guarded: Collection[str] = (),
     ) -> None:
         self.agent, self.flows = read_program(program)
         self.entry = next(iter(self.flows.values()))
         self.keep_going = on_failure == "continue"
         self.choices = choices
-        self.world = World(capabilities)
+        self.world = World(capabilities, guarded)
         self.found = OracleResult()
 
     # ---- the run -------------------------------------------------------------------------------------------------
@@ -199,7 +202,7 @@ class Oracle:
             return found
         frame = self._frame(self.entry, self.agent, {k: plain(v) for k, v in args.items()}, (), False)
         end = self._flow_end(frame)
-        found.calls = self.world.calls
+        found.calls, found.retried = self.world.calls, self.world.retried
         if end is None:
             found.outputs = frame.outputs()
             live = frame.live_exits()
@@ -223,6 +226,11 @@ class Oracle:
             late = [one for one in ends if one.error is not None and self._moment(one) in self.choices.order]
             end = min(late, key=lambda one: self._order(one), default=end)
         return end
+
+    def _returned_first(self, frame: _Frame) -> bool:
+        """Whether an activation of a flow had its value, and was only waiting for what a RETURN waits for."""
+        first = self._chosen(frame.all_ends())
+        return first is not None and first.error is None
 
     def _moment(self, end: _End) -> Activation:
         return (end.error.path, end.error.node_id) if end.final and end.error is not None else end.at
@@ -322,7 +330,8 @@ class Oracle:
         return self._ended(frame, node, given)
 
     def _failure(self, frame: _Frame, node: ReadNode, trouble: Trouble) -> OracleFailure:
-        return OracleFailure(trouble.code, trouble.failure, trouble.message, node.name, node.op, node.id, frame.path)
+        code, failure, message = trouble.code, trouble.failure, trouble.message
+        return OracleFailure(code, failure, message, node.name, node.op, node.id, frame.path, trouble.attempts)
 
     def _needed(self, frame: _Frame, node: ReadNode) -> set[Activation]:
         """What must have fired before this node: sources of live tokens, and of the Effect edges that will have something."""
@@ -336,10 +345,10 @@ class Oracle:
         end = self._chosen(ends)
         assert end is not None
         here = (frame.path, node.id)
-        if end.error is None:
-            frame.ends[node.id] = ends
-            return _State("done" if node.op == "RETURN" else "never")
         forgiven = node.id in frame.graph.forgiven
+        if end.error is None:
+            frame.ends[node.id] = self._taken(ends) if node.catches or forgiven else ends
+            return _State("done" if node.op == "RETURN" else "never")
         if not (node.catches or forgiven or (self.keep_going and not frame.caught and end.at == here)):
             frame.ends[node.id] = ends
             return _State("never")
@@ -350,6 +359,12 @@ class Oracle:
         if any(edge.label == ERROR for edge in node.out):
             return _State("failed", Given(end.error.to_map(), ERROR))
         return _State("failed")
+
+    def _taken(self, ends: list[_End]) -> list[_End]:
+        """What a RETURN leaves of its ends at a scope that handles failures: not those of the effects it waited for, but
+        the failure of a `finally` on its way, which nothing handles within the flow."""
+        order = self.choices.order if self.choices is not None else {}
+        return [end for end in ends if end.error is None or (end.final and end.at not in order)]
 
     def _mark_losers(self, frame: _Frame) -> None:
         """A decided RACE may have cancelled what leads only to its losing edges."""
@@ -456,7 +471,7 @@ class Oracle:
             if end is None:
                 values.append(value)
             elif end.error is None or mode == "fail":
-                ends += closed_by
+                ends += closed_by if mode == "fail" else self._taken(closed_by)
             else:
                 self.found.closed.add(((*frame.path, (node.id, index)), None))
                 values += [None] if mode == "null" else []
@@ -494,7 +509,7 @@ class Oracle:
             value, ends = None, [_End(here, self._failure(frame, node, trouble))]
         end = self._chosen(ends)
         if end is None or end.error is None:
-            return value, ends
+            return value, self._taken(ends) if region == "try" and "catch" in node.regions else ends
         self.found.closed.add(((*frame.path, (node.id, region)), None))
         if region != "try" or "catch" not in node.regions:
             self.found.failed.add(here)
@@ -517,6 +532,8 @@ class Oracle:
             return Given(child.result())
         if end.error is None:
             return Given(end.value)
+        if self._returned_first(child):
+            self.found.failed.add((frame.path, node.id))  # what it waited for failed, and so did it
         return [one for one in child.all_ends() if one.error is not None]
 
 
@@ -544,6 +561,10 @@ def run_oracle(
     capabilities: Mapping[str, Capability],
     on_failure: str = "fail_fast",
     choices: Choices | None = None,
+    guarded: Collection[str] = (),
 ) -> OracleResult:
-    """Work out a graph or program (a JSON-contract map or a Graph) with plain functions for its capabilities."""
-    return Oracle(program, capabilities, on_failure=on_failure, choices=choices).run(parameters)
+    """Work out a graph or program (a JSON-contract map or a Graph) with plain functions for its capabilities.
+
+    A capability named `(model)` takes the prompts; those in `guarded` are never called again after a failure.
+    """
+    return Oracle(program, capabilities, on_failure=on_failure, choices=choices, guarded=guarded).run(parameters)

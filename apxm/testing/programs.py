@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from apxm.testing.capabilities import CAPABILITIES
-from apxm.testing.making import HEAVY, TEXTS, Maker, Place, Shared, Token
+from apxm.testing.making import HEAVY, TEXTS, Maker, Place, Shared, Token, both
+from apxm.testing.parts import Step, paired, parted
 from apxm.testing.regions import looped, mapped, switched, tried
+from apxm.testing.respelling import REFERRING, respell
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
     from hypothesis.strategies import SearchStrategy
 
     from apxm.config import FailurePolicy
@@ -247,6 +250,49 @@ def _fail(maker: Maker) -> None:
     return maker.fallible(err)
 
 
+def _key(maker: Maker) -> str:
+    maker.shared.keys += 1
+    return f"k{maker.shared.keys}"
+
+
+def _retried(maker: Maker) -> None:
+    """What fails a few times, and then may work. Only where it happens once: each failure is counted under its key."""
+    if not maker.place.once:
+        return _failing_call(maker)
+    calm = maker.place.calm
+    if not calm and maker.chance(0.2):
+        attributes = {"message": "not now", "class": "transient", **_allowance(maker, "retries")}
+        labelled = [token for token in maker.tokens if token.label is not None]
+        maker.fallible(maker.add("ERR", attributes, control=labelled[-1:], kind="str"), caught=0.95)
+        return None
+    name = maker.rng.choice(["wobble", "falter", "falter" if calm else "falter_once"])
+    more = _allowance(maker, "retries")
+    fails = maker.rng.choice([0, 1, 1, 2, 3]) if name != "falter_once" else maker.rng.choice([0, 0, 1])
+    attributes = {"capability": name, "arg_key": _key(maker), "arg_fails": min(fails, more.get("retries", 2)) if calm else fails}
+    made = maker.add("INV", {**attributes, **more}, [(maker.need(), "x")], kind="int")
+    return None if calm else maker.fallible(made)
+
+
+def _allowance(maker: Maker, name: str) -> dict[str, int]:
+    return {name: maker.rng.choice([0, 1, 2, 3])} if maker.chance(0.5) else {}
+
+
+def _ask(maker: Maker) -> None:
+    """A prompt with placeholders, with inputs behind it, or nothing but an input; sometimes to a model that fails at first."""
+    found = [maker.pick(kinds=TEXTS, weight=8) for _ in range(maker.rng.choice([1, 1, 2]))]
+    tokens = list({token.source: token for token in found if token is not None}.values())
+    if not tokens or (len(tokens) > 1 and both(tokens[0].sides, tokens[1].sides) is None):
+        tokens = [maker.need(kinds=TEXTS, weight=8)]
+    more: dict[str, int] = {}
+    template = maker.rng.choice(["", "Look at this.", "What is {0}?", f"Compare {{{len(tokens) - 1}}} and {{0}}."])
+    if maker.place.once and not maker.place.calm and maker.chance(0.7):
+        more = _allowance(maker, "max_retries")
+        template = f"[{_key(maker)} fails {maker.rng.choice([1, 1, 2, 4])}] {template}"
+    asked = maker.add("ASK", {"template_str": template, **more}, [(token, None) for token in tokens], kind="str", weight=2)
+    if more:
+        maker.fallible(asked)
+
+
 def _handler(maker: Maker) -> None:
     """ERR in its handler form."""
     token = maker.need(kinds=TEXTS)
@@ -267,8 +313,7 @@ def _jump(maker: Maker) -> None:
 def _memory(maker: Maker) -> None:
     if not maker.place.once:
         return _call(maker)
-    maker.shared.keys += 1
-    key = f"k{maker.shared.keys}"
+    key = _key(maker)
     if maker.chance(0.8):
         token = maker.need()
         wrote = maker.add("UMEM", {"key": key}, [(token, None)], kind=token.kind, weight=token.weight)
@@ -316,25 +361,56 @@ def _return(maker: Maker) -> None:
     return None
 
 
-Step = Callable[[Maker], None]
+def _paired(maker: Maker) -> None:
+    paired(maker, _within(maker, {_return, _parted}))
+
+
+def _parted(maker: Maker) -> None:
+    parted(maker, _within(maker, {_parted}))
+
+
+def _within(maker: Maker, without: set[Step]) -> list[Step]:
+    """The steps that may stand in a loop or a TRY written as several nodes: no second one, whose ends could overlap."""
+    return [step for step in _allowed(maker) if step not in without and step is not _paired]
+
 
 _COMMON: dict[Step, int] = {_constant: 2, _call: 4, _join: 5, _branch: 2, _guard: 2, _handler: 1, _flow: 1}
 _ROUTES: dict[Step, int] = {_pass: 1, _sides: 1, _switch_edges: 2, _jump: 1, _return: 1}
+_AGAIN: dict[Step, int] = {_retried: 3, _ask: 2}
+_PARTS: dict[Step, int] = {_parted: 2, _paired: 1}
 _STEPS: dict[str, dict[Step, int]] = {
     "pure": {_constant: 2, _call: 8, _pass: 1, _join: 3},
     "routing": {**_COMMON, **_ROUTES, _branch: 4},
-    "waiting": {_constant: 2, _call: 8, _join: 5, _branch: 2, _memory: 1, _flow: 1, _return: 1, mapped: 1, looped: 1},
-    "failing": {**_COMMON, _failing_call: 4, _fail: 2, tried: 3, mapped: 1, looped: 1, switched: 1},
-    "all": {**_COMMON, **_ROUTES, _failing_call: 2, _fail: 1, _memory: 2, tried: 2, mapped: 2, looped: 2, switched: 2},
+    "waiting": {_constant: 2, _call: 8, _join: 5, _branch: 2, _memory: 1, _flow: 1, _return: 1, mapped: 1, looped: 1, _ask: 2},
+    "failing": {**_COMMON, _failing_call: 4, _fail: 2, tried: 3, mapped: 1, looped: 1, switched: 1, **_PARTS, **_AGAIN},
+    "all": {
+        **_COMMON,
+        **_ROUTES,
+        _failing_call: 2,
+        _fail: 1,
+        _memory: 2,
+        tried: 2,
+        mapped: 2,
+        looped: 2,
+        switched: 2,
+        _paired: 2,
+        _parted: 2,
+        _ask: 2,
+        _retried: 2,
+    },
 }
-_REGIONS: frozenset[Step] = frozenset({tried, mapped, looped, switched})
+_REGIONS: frozenset[Step] = frozenset({tried, mapped, looped, switched, _paired, _parted})
 _DEPTH_MAX = 3
+
+
+def _allowed(maker: Maker) -> dict[Step, int]:
+    steps = _STEPS[maker.shared.profile]
+    return {step: weight for step, weight in steps.items() if step not in _REGIONS or maker.place.depth < _DEPTH_MAX}
 
 
 def fill(maker: Maker, size: int) -> None:
     """Add steps until the graph has so many nodes."""
-    steps = _STEPS[maker.shared.profile]
-    allowed = {step: weight for step, weight in steps.items() if step not in _REGIONS or maker.place.depth < _DEPTH_MAX}
+    allowed = _allowed(maker)
     while len(maker.nodes) < size and len(maker.nodes) < 60:
         maker.rng.choices(list(allowed), list(allowed.values()))[0](maker)
 
@@ -353,7 +429,7 @@ def generate(seed: int, size: int | None = None) -> Program:
     maker = Maker(shared, Place(returns=[1]), [Token(name, "any", 4) for name in names])
     fill(maker, size if size is not None else rng.choice([1, 2, 3, 5, 8, 12, 18, 25, 40]))
     if maker.chance(0.15):
-        ordinary = [node for node in maker.nodes if node["id"] not in maker.ended]
+        ordinary = [node for node in maker.nodes if node["id"] not in maker.ended | maker.inside]
         chosen = rng.sample(ordinary, min(len(ordinary), rng.choice([1, 2, 3])))
         if not maker.ended:
             maker.exits = [node["name"] if rng.random() < 0.7 else node["id"] for node in chosen]
@@ -364,6 +440,9 @@ def generate(seed: int, size: int | None = None) -> Program:
         for agent, flow in subs:
             agents.setdefault(agent, []).append(flow)
         graph = {"agents": [{"name": name, "flows": flows} for name, flows in agents.items()]}
+    spelling = random.Random(f"apxm spelling {seed}")
+    for one in graphs_of(graph):
+        respell(one, spelling)
     parameters = {name: maker.constant() for name in names}
     policy: FailurePolicy = "continue" if maker.chance(1 / 3) else "fail_fast"
     return Program(seed, graph, parameters, policy)
@@ -401,14 +480,17 @@ def features(program: Program) -> Counter[str]:
             found.update(f"region {node['op']}.{name if node['op'] != 'SWITCH' else 'case'}" for name in node.get("regions", {}))
             found.update(
                 f"attribute {name}"
-                for name in ("fallback", "on_item_error", "while", "until", "carry")
+                for name in ("fallback", "on_item_error", "while", "until", "carry", "retries", "max_retries")
                 if name in node["attributes"]
             )
+            found["calls what fails at first"] += node["attributes"].get("arg_fails", 0) > 0
+            found["names nodes in attributes"] += bool(REFERRING & node["attributes"].keys())
         for edge in graph["edges"]:
             found[f"edge {edge['dependency']}"] += 1
             found["edge from a parameter"] += isinstance(edge["from"], str)
             found["edge with a port"] += "port" in edge
             if "label" in edge:
-                found["edge labelled error" if edge["label"] == "error" else "edge labelled"] += 1
+                label = edge["label"]
+                found[f"edge labelled {label}" if label in ("error", "try", "catch", "finally") else "edge labelled"] += 1
         found["declared exits"] += "exits" in graph.get("metadata", {})
     return found

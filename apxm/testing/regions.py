@@ -49,7 +49,7 @@ def region(maker: Maker, place: Place, parameters: Sequence[Token], size: int, *
     elif inner.tokens and inner.chance(0.5):
         _yield(inner)
     elif not inner.ended and inner.chance(0.3):
-        inner.exits = [inner.rng.choice(inner.nodes)["name"]]
+        inner.exits = [inner.rng.choice([node for node in inner.nodes if node["id"] not in inner.inside])["name"]]
     return inner.graph(name)
 
 

@@ -6,20 +6,29 @@ import asyncio
 import random
 from typing import TYPE_CHECKING, Any
 
+from apxm.testing.clock import JumpingSelector
+
 if TYPE_CHECKING:
     from collections import deque
     from collections.abc import Callable
+
+    from apxm.testing.clock import VirtualClock
 
 
 class SeededLoop(asyncio.SelectorEventLoop):
     """Runs one ready callback at a time, any of them; timers and I/O are as ever.
 
-    Asyncio promises the order of callbacks only where one causes another, and no program may rely on more.
+    Asyncio promises the order of callbacks only where one causes another, and no program may rely on more. With a
+    `clock` its time is that of the clock, which it sets forward instead of sleeping.
     """
 
-    def __init__(self, seed: int) -> None:
-        super().__init__()
+    def __init__(self, seed: int, clock: VirtualClock | None = None) -> None:
+        super().__init__(JumpingSelector(clock) if clock is not None else None)
         self._chance = random.Random(seed)
+        self._clock = clock
+
+    def time(self) -> float:
+        return self._clock() if self._clock is not None else super().time()
 
     def _run_once(self) -> None:
         ready: deque[Any] = self._ready  # type: ignore[attr-defined]
@@ -31,6 +40,6 @@ class SeededLoop(asyncio.SelectorEventLoop):
         ready.extend(reversed(rest))
 
 
-def seeded_loops(seed: int) -> Callable[[], asyncio.AbstractEventLoop]:
+def seeded_loops(seed: int, clock: VirtualClock | None = None) -> Callable[[], asyncio.AbstractEventLoop]:
     """What a Runtime takes as `loop_factory`."""
-    return lambda: SeededLoop(seed)
+    return lambda: SeededLoop(seed, clock)

@@ -95,11 +95,13 @@ def _outcome(runtime: Runtime, calls: list[str], artifact: Any) -> Any:
     return repr(result.outputs), repr(result.value), sorted(calls)
 
 
+GRAPHS, GRAPHS_LONG = 1_000, 10_000
+
+
 def test_both_levels_give_the_same(runtime, calls, seed, long_run):
-    rng = random.Random(seed)
     changed = ran = 0
-    for number in range(10_000 if long_run else 1_000):
-        graph = _random_graph(rng)
+    for number in range(seed, seed + (GRAPHS_LONG if long_run else GRAPHS)):
+        graph = _random_graph(random.Random(f"levels {number}"))
         try:
             plain = compile(graph, level=0, capabilities=FACTS)
         except GraphError:
@@ -109,6 +111,7 @@ def test_both_levels_give_the_same(runtime, calls, seed, long_run):
         first = _outcome(runtime, calls, plain)
         second = _outcome(runtime, calls, optimised)
         ran += first[0] != "failed"
-        assert first == second, f"seed {seed}, graph {number}: {graph}\n" + "\n".join(report.lines())
+        again = f"replay with `python -m pytest tests/property/test_levels_agree.py --seed {number}`, whose first graph it is"
+        assert first == second, f"{again}\n{graph}\n" + "\n".join(report.lines())
     assert ran > 50
     assert changed > 50

@@ -218,8 +218,11 @@ def test_the_oracle_reads_graph_objects_as_it_reads_json() -> None:
     assert run(graph, p="x").value == ["x"]
 
 
+ORACLE = ("oracle", "compare", "firing", "meaning", "reading", "readgraph", "references", "folding")
+
+
 def test_the_oracle_shares_no_code_with_what_it_judges() -> None:
     code = "import sys, apxm.testing.oracle, apxm.testing.compare; print(*(m for m in sys.modules if m.startswith('apxm')))"
     loaded = set(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split())
-    own = {f"apxm.testing.{name}" for name in ("oracle", "compare", "firing", "meaning", "reading")}
+    own = {f"apxm.testing.{name}" for name in ORACLE}
     assert loaded == {"apxm", "apxm.errors", "apxm.testing", "apxm.observability", "apxm.observability.events", *own}
