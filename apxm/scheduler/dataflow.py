@@ -122,6 +122,7 @@ class Frame:
     def dataflow(self) -> list[int]:
         """Bring the frame into dataflow form; gives the slots that are ready (ANY and RACE nodes included)."""
         plan, v = self.plan, self.v
+        plan.link()
         done = len(v)
         left = self.left = plan.indegree.copy()
         v += [EMPTY] * (plan.size - done)

@@ -38,8 +38,8 @@ def _slots_of(code: int, ops: bytes) -> list[int]:
 class ExecutionPlan:
     """What never changes about a dag while it runs. Immutable, shared by every frame and every run.
 
-    `successors`, `indegree` and `roots` are what dataflow needs and the replay of a static frame does not: they are made when
-    first asked for. `indegree` counts in-edges that do not come from parameters: those tokens are there when a frame opens.
+    `successors`, `indegree` and `roots` are what dataflow needs and the replay of a static frame does not: `link` makes them.
+    `indegree` counts in-edges that do not come from parameters: those tokens are there when a frame opens.
     `plain` marks slots whose out-edges are all unlabelled and lead to ALL or COLLECT nodes, and that do not end their flow:
     completing one is a loop over `successors`. Written in columns: benches/test_w7.py earned it.
     """
@@ -52,6 +52,7 @@ class ExecutionPlan:
         "getters",
         "has_choice",
         "indegree",
+        "linked",
         "parameters",
         "plain",
         "region",
@@ -70,6 +71,7 @@ class ExecutionPlan:
 
     def __init__(self, dag: ExecutionDag, region: bool = False) -> None:
         self.dag = dag
+        self.linked = False
         self.region = region  # a RETURN inside it ends the flow around it
         self.size, self.parameters = len(dag), len(dag.parameters)
         self.returns, self.yields = _slots_of(_RETURN, dag.ops), _slots_of(_YIELD, dag.ops)
@@ -85,13 +87,6 @@ class ExecutionPlan:
         self.sole = values[0] if len(values) == 1 else -1  # the slot whose value is the result when nothing is dead
         self._out: dict[int, tuple[OutEdge, ...]] = {}
         self.forgiven = self._forgiven()
-
-    def __getattr__(self, name: str) -> Any:
-        """Called only for a slot that is not set yet."""
-        if name in ("successors", "indegree", "roots"):
-            self._link()
-            return getattr(self, name)
-        raise AttributeError(name)
 
     def _rules(self) -> bytes:
         rules = bytearray(self.dag.ops.translate(_RULES))
@@ -135,8 +130,13 @@ class ExecutionPlan:
                 plain[slot] = 0
         return bytes(plain)
 
-    def _link(self) -> None:
-        """Successors by ascending rank, so that a LIFO pops the most urgent; in-degrees; the slots that are ready at once."""
+    def link(self) -> None:
+        """Make what dataflow needs: successors by ascending rank, so that a LIFO pops the most urgent; in-degrees; roots.
+
+        Asked for by name and not by `__getattr__`, which would slow down every access to every attribute.
+        """
+        if self.linked:
+            return
         n, first, ranks = self.size, self.parameters, self.dag.ranks.tolist()
         flat, bounds = self._sources(), self.dag.in_offsets.tolist()
         followers: list[Any] = [[] for _ in range(n)]
@@ -153,6 +153,7 @@ class ExecutionPlan:
         self.roots = sorted(roots, key=ranks.__getitem__)
         self.indegree = indegree
         self.successors = list(map(tuple, followers))
+        self.linked = True
 
     def _forgiven(self) -> frozenset[int]:
         """Slots all of whose paths lead to Data in-edges of `first_success` merges: their failure is a dead token."""
@@ -174,6 +175,7 @@ class ExecutionPlan:
         """The out-edges of a slot with everything about them; made when first asked for, as plain slots never need it."""
         edges = self._out.get(slot)
         if edges is None:
+            self.link()
             dag, found = self.dag, []
             for target in dict.fromkeys(self.successors[slot] if slot >= self.parameters else ()):
                 for edge in dag.in_edges(target):

@@ -186,7 +186,9 @@ def test_a_node_in_flight_is_running_and_one_that_waits_for_it_pending():
 def test_a_plan_puts_the_most_urgent_successor_where_it_is_taken_first():
     dag = dag_of([N("a"), N("low", None, ("a",)), N("high", None, ("a",)), N("mid", None, ("a",))])
     dag.ranks = array("i", [0, 1, 9, 5])
-    assert [dag.names[slot] for slot in ExecutionPlan(dag).successors[0]] == ["low", "mid", "high"]
+    plan = ExecutionPlan(dag)
+    plan.link()
+    assert [dag.names[slot] for slot in plan.successors[0]] == ["low", "mid", "high"]
 
 
 @pytest.mark.parametrize(
