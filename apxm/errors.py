@@ -226,6 +226,12 @@ class RaisedError(HandlerError):
         self.failure = failure
 
 
+class PlanError(GraphError):
+    """A plan that a model made, and that is refused; `problems` says why."""
+
+    default_code = "plan"
+
+
 class StuckError(ApxmError):
     """Nodes are left, and nothing is running, ready or waiting: `edges` names what they wait for."""
 
@@ -287,14 +293,18 @@ CODES: Mapping[str, str] = {
     "compile": "a valid graph that cannot be lowered",
     "artifact": "bytes that are not a valid artifact",
     "bind": "an operation or capability that this runtime does not have",
+    "plan": "a plan that a model made breaks rules, asks for more than it may, or is too large",
     "limit": "a bound of the scheduler was reached (frames, depth)",
     "changed_input": "a handler changed a value that it was given (found in check mode)",
     "two_values": "two RETURNs of one activation, or two YIELDs of one region, are live",
     "denied": "something that was not granted",
+    "policy": "a policy, an interceptor or a person refused a call",
+    "sandbox": "code that must run in a sandbox, where there is none",
     "budget": "a budget is exhausted",
     "deadline": "the deadline of the run or the timeout of a node passed",
     "transient": "a failure that may not happen again; retried where that is safe",
     "unknown_effect": "an effect that may or may not have happened",
+    "lease_lost": "work was done under a lease that had been lost: somebody else may have done it too",
     "handler": "an operation raised an exception",
     "capability": "a capability raised an exception",
     "model": "a model could not answer",

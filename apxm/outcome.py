@@ -1,4 +1,4 @@
-"""What a handler may give back: a plain value, or one of Route, Spawn, Wait, Fail. A handler never calls the scheduler."""
+"""What a handler may give back: a plain value, or one of Route, Spawn, Wait, Hold, Fail. A handler never calls the scheduler."""
 
 from __future__ import annotations
 
@@ -65,6 +65,18 @@ class Wait:
     then: Callable[[], Outcome]
 
 
+@dataclass(slots=True)
+class Hold:
+    """`value` goes out, and something stays held until everything downstream in the frame ended.
+
+    Then `release` is called once: with True when all of it ended live or skipped (or was not needed any more, after a
+    RETURN), with False after a failure or a cancellation. It must not block for long. An error it raises ends the run.
+    """
+
+    value: Any
+    release: Callable[[bool], None]
+
+
 @dataclass(frozen=True, slots=True)
 class Fail:
     """The node failed."""
@@ -72,5 +84,5 @@ class Fail:
     error: ApxmError
 
 
-Outcome: TypeAlias = Any | Route | Spawn | Wait | Fail
-OUTCOMES = frozenset((Route, Spawn, Wait, Fail))
+Outcome: TypeAlias = Any | Route | Spawn | Wait | Hold | Fail
+OUTCOMES = frozenset((Route, Spawn, Wait, Hold, Fail))

@@ -230,6 +230,7 @@ class Runtime:
             models=self.models,
             capabilities=self._capabilities,
             memories=self.memory,
+            binder=self._bind_plan,
             static=self.static_tier,
             clock=self._clock,
         )
@@ -262,12 +263,7 @@ class Runtime:
         return compile(program).into_dag()
 
     def _binding_of(self, dag: ExecutionDag, options: RunOptions) -> Binding:
-        grants = _NO_GRANTS
-        if options.grants:
-            wanted = tuple(options.grants)
-            if len(self._grants) >= BINDINGS_MAX:
-                self._grants.clear()
-            grants = self._grants.get(wanted) or self._grants.setdefault(wanted, Grants.parse(wanted))
+        grants = self._grants_of(options) if options.grants else _NO_GRANTS
         key = (dag, grants, self._capabilities.generation, self.models.generation, self._flows.generation, options.check)
         binding = self._bindings.get(key)
         if binding is None:
@@ -278,6 +274,18 @@ class Runtime:
             while len(self._bindings) > BINDINGS_MAX:
                 self._bindings.popitem(last=False)
         return binding
+
+    def _bind_plan(self, dag: ExecutionDag, options: RunOptions, allowed: frozenset[str]) -> Binding:
+        """Bind what a model planned, with those of the run's grants that are about `allowed`; nothing is granted unsaid."""
+        grants, window = self._grants_of(options).only(allowed), self.config.scheduler_config.max_parallelism
+        binder = Binder(self._capabilities, self.models, self._flows, grants, window, options.check, explicit=True)
+        return binder.bind(dag)
+
+    def _grants_of(self, options: RunOptions) -> Grants:
+        wanted = tuple(options.grants)
+        if len(self._grants) >= BINDINGS_MAX:
+            self._grants.clear()
+        return self._grants.get(wanted) or self._grants.setdefault(wanted, Grants.parse(wanted))
 
     # ---- a run ends ------------------------------------------------------------------------------------------------
     def _drop(self, state: LocalRun) -> None:

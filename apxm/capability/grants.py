@@ -9,30 +9,35 @@ from typing import TYPE_CHECKING
 from apxm.errors import InvalidError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
 
 @dataclass(frozen=True, slots=True)
 class Grants:
-    """Names of capabilities, some with directories beneath which they may work. Equal grants are equal keys of a cache."""
+    """Names of capabilities, some with a scope: a directory, a host. Equal grants are equal keys of a cache."""
 
     names: frozenset[str] = frozenset()
-    rooted: tuple[tuple[str, str], ...] = ()  # (name, absolute directory), in the order given
+    scoped: tuple[tuple[str, str], ...] = ()  # (name, what stands behind the `=`), in the order given
+    rooted: tuple[tuple[str, str], ...] = ()  # the same as (name, absolute directory)
 
     @classmethod
     def parse(cls, texts: Iterable[str]) -> Grants:
-        """From `name` and `name=ROOT`; a relative ROOT is taken from the working directory of now."""
+        """From `name` and `name=SCOPE`; a relative directory is taken from the working directory of now."""
         names: set[str] = set()
+        scoped: dict[tuple[str, str], None] = {}
         rooted: dict[tuple[str, str], None] = {}
         for text in texts:
             name, equals, root = text.partition("=")
             name = name.strip()
             if not name or (equals and not root.strip()):
-                raise InvalidError(f"{text!r} is no grant", hint="write `name`, or `name=DIRECTORY` for `read`, `list`, `write`")
+                raise InvalidError(
+                    f"{text!r} is no grant", hint="write `name`, or `name=SCOPE`: a directory for `read`, a host for `http_get`"
+                )
             names.add(name)
             if equals:
+                scoped[name, root.strip()] = None
                 rooted[name, os.path.abspath(os.path.expanduser(root.strip()))] = None
-        return cls(frozenset(names), tuple(rooted))
+        return cls(frozenset(names), tuple(scoped), tuple(rooted))
 
     def allows(self, name: str) -> bool:
         return name in self.names
@@ -40,3 +45,20 @@ class Grants:
     def roots(self, name: str) -> tuple[str, ...]:
         """The directories granted with this name, in the order given."""
         return tuple(root for granted, root in self.rooted if granted == name)
+
+    def scopes(self, name: str) -> tuple[str, ...]:
+        """What was granted with this name behind the `=`, as it was written."""
+        return tuple(scope for granted, scope in self.scoped if granted == name)
+
+    def only(self, names: Collection[str]) -> Grants:
+        """The part of these grants that is about `names`."""
+        return Grants(
+            self.names & frozenset(names),
+            tuple(pair for pair in self.scoped if pair[0] in names),
+            tuple(pair for pair in self.rooted if pair[0] in names),
+        )
+
+    def joined(self, other: Grants) -> Grants:
+        """What either of the two allows."""
+        scoped, rooted = dict.fromkeys((*self.scoped, *other.scoped)), dict.fromkeys((*self.rooted, *other.rooted))
+        return Grants(self.names | other.names, tuple(scoped), tuple(rooted))

@@ -141,8 +141,11 @@ class CapabilitySystem:
         return "registered: " + (", ".join(f"`{each}`" for each in sorted(self._records)[:20]) or "none")
 
 
-def granted(record: CapabilityRecord, grants: Grants) -> CapabilityRecord:
-    """The record, working beneath the granted directories if it needs some; DeniedError says what to grant."""
+def granted(record: CapabilityRecord, grants: Grants, *, explicit: bool = False) -> CapabilityRecord:
+    """The record, working beneath the granted directories if it needs some; DeniedError says what to grant.
+
+    A capability of the host needs no grant, unless `explicit`.
+    """
     name = record.name
     if record.rooted:
         roots = grants.roots(name)
@@ -152,7 +155,7 @@ def granted(record: CapabilityRecord, grants: Grants) -> CapabilityRecord:
                 hint=f"grant `{name}=DIRECTORY`, e.g. RunOptions(grants=['{name}=docs']) or --grant {name}=docs",
             )
         return record.beneath(roots)
-    if record.builtin and not grants.allows(name):
+    if (record.builtin or explicit) and not grants.allows(name):
         raise DeniedError(
             f"capability `{name}` is not granted", hint=f"grant it: RunOptions(grants=['{name}']) or --grant {name}"
         )

@@ -42,8 +42,9 @@ class Binder:
         grants: Grants,
         window: int,
         check: bool = False,
+        explicit: bool = False,
     ) -> None:
-        self._check = check
+        self._check, self._explicit = check, explicit
         self._shared = (capabilities, models, flows, grants, window)
         self._flows: dict[ExecutionDag, Binding] = {}
         self._filled: set[ExecutionDag] = set()
@@ -94,7 +95,7 @@ class Binder:
         def call(agent: str, flow: str) -> Body:
             return self._flows[self._callee(dag, agent, flow)]
 
-        services = Services(capabilities, models, flows, grants, call, window)
+        services = Services(capabilities, models, flows, grants, call, window, self._explicit)
         first, size, table = len(dag.parameters), len(dag), dag.attributes.table
         labels: dict[int, set[str]] = {}
         for edge, label in dag.labels.items():

@@ -7,9 +7,10 @@ import random
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from apxm.aam.machine import Machine
 from apxm.engine.firing import Firing
 from apxm.engine.tiers import Tiers
-from apxm.errors import ApxmError, DeadlineError, FailureClass
+from apxm.errors import ApxmError, BindError, DeadlineError, FailureClass
 from apxm.observability import events
 from apxm.outcome import Fail
 from apxm.scheduler.binding import PURE, SYNC
@@ -20,14 +21,18 @@ from apxm.values import SCALARS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import TypeAlias
 
     from apxm.budget import Ledger
     from apxm.capability.system import CapabilitySystem
     from apxm.config import RunOptions, SchedulerConfig
+    from apxm.dag import ExecutionDag
     from apxm.llm.registry import ModelRegistry
     from apxm.memory.system import MemorySystem, RunMemory
     from apxm.observability.events import Event
     from apxm.scheduler.binding import Binding
+
+    PlanBinder: TypeAlias = Callable[[ExecutionDag, RunOptions, frozenset[str]], Binding]
 
 
 class Crew:
@@ -53,8 +58,10 @@ class Firer(Tiers):
     active = parallelism_max = 0  # handlers that wait now, and at most
     busy_s = 0.0  # time spent in handlers that may wait
     heard = content = False  # somebody takes events of calls; and wants to know what was said in them
+    noted = False  # somebody takes events of calls, or episodes of them are kept
     published = 0  # events so far
     _memory: RunMemory | None = None
+    _machines: dict[str, Machine] | None = None
     _context: Firing | None = None
     _random: random.Random | None = None
 
@@ -71,6 +78,7 @@ class Firer(Tiers):
         capabilities: CapabilitySystem,
         memories: MemorySystem,
         static: bool,
+        binder: PlanBinder | None = None,
         clock: Callable[[], float] = monotonic,
     ) -> None:
         self.began = clock()
@@ -88,6 +96,7 @@ class Firer(Tiers):
         )
         self.run_id, self.config = run_id, config
         self.models, self.capabilities, self._memories = models, capabilities, memories
+        self._binder, self._options = binder, options
         self.subscribers: list[Callable[[Event], None]] = []
         self.listeners: list[Callable[[Event], None]] = []
         self.usage: dict[str, dict[str, dict[str, float]]] = {}
@@ -106,8 +115,24 @@ class Firer(Tiers):
             self._memory = self._memories.run(self.run_id)
         return self._memory
 
+    def machine(self, agent: str) -> Machine:
+        """The agent machine of one agent in this run, made when first used."""
+        if self._machines is None:
+            self._machines = {}
+        found = self._machines.get(agent)
+        if found is None:
+            found = self._machines[agent] = Machine(agent)
+        return found
+
+    def bind_plan(self, dag: ExecutionDag, allowed: frozenset[str]) -> Binding:
+        """Bind a dag that a model made, with those of the run's grants that are about `allowed`, and no others."""
+        if self._binder is None:
+            raise BindError("this engine runs no plans that a model made")
+        return self._binder(dag, self._options, allowed)
+
     def release(self) -> None:
-        """The run is over: forget its memory and give back what it leased."""
+        """The run is over: let go of what it holds, forget its memory and give back what it leased."""
+        self.let_go(self.workers[0], final=True)
         self.settle_lease()
         if self._memory is not None:
             self._memory.close()
@@ -339,14 +364,14 @@ class Firer(Tiers):
     def watch(self, subscriber: Callable[[Event], None]) -> None:
         """Give every event to `subscriber`; before the run begins."""
         self.subscribers.append(subscriber)
-        self.watched = self.heard = True
+        self.watched = self.heard = self.noted = True
         self.replay = False
         self._started: dict[tuple[Frame, int], float] = {}
 
     def listen(self, listener: Callable[[Event], None]) -> None:
         """Give the events of the run and its calls to `listener`, and none of its nodes; before the run begins."""
         self.listeners.append(listener)
-        self.heard = True
+        self.heard = self.noted = True
 
 
 def _retry() -> None:

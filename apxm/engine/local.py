@@ -65,6 +65,8 @@ class LocalRun(Firer):
                 return False
             else:
                 self._stuck(worker)
+            if self.held:
+                self.let_go(worker)
         return True
 
     def _needs_loop(self, frame: Frame, slot: int) -> bool:
@@ -157,6 +159,8 @@ class LocalRun(Firer):
                     self.batch(worker)
                 elif not self._steal(worker):
                     await self._park_crew(crew)
+                if self.held:
+                    self.let_go(worker)
         except asyncio.CancelledError:
             raise
         except BaseException as error:

@@ -78,6 +78,7 @@ class Services:
     grants: Grants
     call: Callable[[str, str], Body]  # (agent, flow) -> the bound flow; BindError when there is none
     window: int = 64  # max_parallelism: how many child frames a MAP keeps open by default
+    explicit: bool = False  # a capability must be granted by name, even one of the host: what a model's plan is bound with
 
 
 Binder: TypeAlias = Callable[[NodeSpec, Services], Bound]

@@ -5,10 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
+    from apxm.aam.machine import Machine
     from apxm.budget import Ledger
     from apxm.capability.system import CapabilitySystem
+    from apxm.dag import ExecutionDag
+    from apxm.executor.bind import Body
+    from apxm.labels import LabelTable
     from apxm.llm.registry import ModelRegistry
     from apxm.memory.system import RunMemory
     from apxm.observability.events import Event, Path
@@ -25,9 +29,24 @@ class RunServices(Protocol):
     heard: bool  # somebody takes events of calls; if not, nobody needs to make any
     content: bool  # and wants to know what was said in them
 
+    noted: bool  # somebody hears of calls, or episodes of them are kept
+
+    @property
+    def labels(self) -> LabelTable:
+        """Where values of this run came from."""
+
     @property
     def memory(self) -> RunMemory:
         """The short-term memory of the run."""
+
+    def machine(self, agent: str) -> Machine:
+        """The agent machine of one agent in this run."""
+
+    def bind_plan(self, dag: ExecutionDag, allowed: frozenset[str]) -> Body:
+        """Bind a dag that a model made, with those of the run's grants that are about `allowed`, and no others.
+
+        Raises BindError and DeniedError: a capability that is not granted by name is denied, even one of the host.
+        """
 
     def publish(self, event: Event) -> None:
         """Give an event to every subscriber of the run."""
@@ -66,5 +85,18 @@ class OpContext:
         self.locate = locate  # the frame path, computed only when somebody asks
 
     @property
+    def siblings(self) -> Mapping[tuple[str, str], ExecutionDag]:
+        """The flows of the program that this node is part of, by (agent, flow)."""
+        return {}
+
+    @property
     def path(self) -> Path:
         return self.locate()
+
+    def sources(self) -> list[tuple[str, ...]]:
+        """For every live input, in order, where it came from."""
+        return []
+
+    def taint(self) -> tuple[str, ...]:
+        """Where the node itself came from: the models whose plans it is part of."""
+        return ()

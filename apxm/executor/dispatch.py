@@ -5,23 +5,24 @@ from __future__ import annotations
 from difflib import get_close_matches
 from functools import cache
 from importlib import import_module
+from pkgutil import iter_modules
 from typing import TYPE_CHECKING
 
 from apxm.errors import BindError
+from apxm.executor import handlers
 
 if TYPE_CHECKING:
     from apxm.executor.bind import Binder, NodeSpec
 
 COMPILED_AWAY = frozenset(("LOOP_START", "LOOP_END"))  # a pair of them becomes one LOOP when a graph is lowered
-FAMILIES = ("agents", "control", "errors", "llm", "memory", "sync", "tools")
 
 
 @cache
 def binders() -> dict[str, Binder]:
     """Operation name -> binder, for every operation that has a handler."""
     found: dict[str, Binder] = {}
-    for family in FAMILIES:
-        found.update(import_module(f"apxm.executor.handlers.{family}").BINDERS)
+    for family in sorted(module.name for module in iter_modules(handlers.__path__)):
+        found.update(import_module(f"{handlers.__name__}.{family}").BINDERS)
     return found
 
 

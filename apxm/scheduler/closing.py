@@ -247,7 +247,7 @@ class Closer:
     # ---- RETURN ----------------------------------------------------------------------------------------------------
     def end_by_return(self, worker: Worker, frame: Frame, slot: int, value: Any) -> None:
         """RETURN fired: the value is that of the enclosing flow, from whatever depth of regions, through `finally`."""
-        flow = _flow_of(frame)
+        flow = flow_of(frame)
         name = frame.plan.dag.names[slot]
         if flow.returned is not None or (other := self._other_return(flow, frame, slot)) is not None:
             other = flow.returned[0] if flow.returned is not None else other
@@ -277,7 +277,7 @@ class Closer:
 
     def _fail_flow(self, worker: Worker, frame: Frame, error: ApxmError) -> None:
         """Something that a RETURN waited for failed: the flow fails once it is closed."""
-        flow = _flow_of(frame)
+        flow = flow_of(frame)
         if flow.closing is None or not flow.closing.soft or flow.returned is None:  # None: it failed already
             return
         flow.returned = flow.giver = None
@@ -291,7 +291,8 @@ class Closer:
             self.failed(worker, flow.up, flow.node, error)
 
 
-def _flow_of(frame: Frame) -> Frame:
+def flow_of(frame: Frame) -> Frame:
+    """The frame of the flow that a frame belongs to: itself, or the one that its regions stand in."""
     while frame.plan.region and frame.up is not None:
         frame = frame.up
     return frame

@@ -246,7 +246,7 @@ class Frame:
 
         Without `inherited` the parameters of the frame add nothing.
         """
-        found = 0
+        found = self.taint(table) if inherited else 0
         seen, todo = {slot}, [slot]
         while todo:
             here = todo.pop()
@@ -262,6 +262,15 @@ class Frame:
                 if source not in seen:
                     seen.add(source)
                     todo.append(source)
+        return found
+
+    def taint(self, table: LabelTable) -> int:
+        """What everything in this frame owes to whoever made its plan: the source of each opener above that has one."""
+        found, frame = 0, self
+        while frame.up is not None:
+            if frame.node in frame.up.binding.labels:
+                found |= table.bit(frame.up.binding.labels[frame.node])
+            frame = frame.up
         return found
 
     def value_labels(self, table: LabelTable, *, inherited: bool = True) -> int:

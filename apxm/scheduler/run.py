@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from apxm.errors import ApxmError, InvalidError, StuckError
 from apxm.labels import LabelTable
-from apxm.outcome import OUTCOMES, ChildResult, Fail, Route, Spawn, Wait
+from apxm.outcome import OUTCOMES, ChildResult, Fail, Hold, Route, Spawn, Wait
 from apxm.scheduler.binding import CHEAP, OPENING
 from apxm.scheduler.closing import Closer
 from apxm.scheduler.dataflow import CANCELLED, DEAD, EMPTY, FAILED, Frame
+from apxm.scheduler.holding import Held
 from apxm.scheduler.invariants import waiting_edges
 from apxm.scheduler.plan import ANY, GATE, ORDER, RACE
 from apxm.scheduler.splicing import Activation
@@ -56,6 +57,7 @@ class RunState(Closer):
         self.keep_going, self.max_frames, self.max_depth = keep_going, max_frames, max_depth
         self.errors: list[ApxmError] = []  # every failure, the handled ones too, up to ERRORS_MAX
         self.unhandled: list[ApxmError] = []  # those that nothing took, when the policy is to go on
+        self.held: list[Held] = []
         self._finished: list[tuple[Worker, Frame]] = []
         self._still_labels: dict[Binding, int] = {}  # of bindings in whose frames nothing was dead, chosen or opened
 
@@ -263,6 +265,9 @@ class RunState(Closer):
             self._spawn(worker, frame, slot, result)
         elif isinstance(result, Fail):
             self.failed(worker, frame, slot, result.error)
+        elif isinstance(result, Hold):
+            self.held.append(Held(frame, slot, result.release))
+            self.outcome(worker, frame, slot, result.value)
         else:
             assert isinstance(result, Wait)
             self.wait(frame, slot, result)
@@ -402,6 +407,14 @@ class RunState(Closer):
                 self.cancel_losers(worker, frame, slot)
         elif not frame.left[slot] and choice.winner < 0:
             todo.append((slot, DEAD, None))
+
+    def let_go(self, worker: Worker, *, final: bool = False) -> None:
+        """Release what is held and need not be any more; in the end everything. An error of that ends the run."""
+        for held in [one for one in self.held if final or one.over()]:
+            self.held.remove(held)
+            error = held.let_go()
+            if error is not None:
+                self.abort(worker, error)
 
     # ---- failure ---------------------------------------------------------------------------------------------------
     def failed(self, worker: Worker, frame: Frame, slot: int, error: ApxmError) -> None:

@@ -135,7 +135,7 @@ def bind_inv(spec: NodeSpec, services: Services) -> Bound:
     A capability of the host that the node names is allowed; a built-in tool needs a grant. A pure function is called by
     the run loop itself; its record's timeout does not apply, and it raises whatever it raises.
     """
-    record = granted(_record(spec, services), services.grants)
+    record = granted(_record(spec, services), services.grants, explicit=services.explicit)
     call = Call(spec, record)
     if record.inline_pure:
         fn = call.closure(len(spec.inputs))

@@ -8,9 +8,10 @@ import pytest
 from apxm.budget import Ledger, Limits
 from apxm.capability.system import Grants
 from apxm.errors import BindError, BudgetError, FailureClass, ModelError, TransientError
+from apxm.executor.asking import SYSTEM_PROMPT
 from apxm.executor.bind import Kind, Services
 from apxm.executor.context import OpContext
-from apxm.executor.handlers.llm import BINDERS, SYSTEM_PROMPT
+from apxm.executor.handlers.llm import BINDERS
 from apxm.graph.operation import Effect
 from apxm.llm.base import MESSAGE_TOKENS, Reply, Usage
 from apxm.llm.registry import ModelRegistry

@@ -1,0 +1,31 @@
+"""What an agent holds to be true: a value with where it came from and how sure the agent is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import isfinite
+from typing import Any
+
+from apxm.errors import InvalidError
+
+KEY_CHARS_MAX = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Belief:
+    """One belief. `source` names what set it (`user`, `llm:<model>`, a node), `confidence` is from 0 to 1."""
+
+    key: str
+    value: Any
+    source: str = "user"
+    confidence: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.key, str) or not 0 < len(self.key) <= KEY_CHARS_MAX:
+            raise InvalidError(f"belief key {self.key!r:.60} is not a text of 1 to {KEY_CHARS_MAX} characters")
+        if type(self.confidence) not in (int, float) or not isfinite(self.confidence) or not 0 <= self.confidence <= 1:
+            raise InvalidError(f"the confidence of belief `{self.key}` is {self.confidence!r}, expected a number from 0 to 1")
+
+    def to_map(self) -> dict[str, Any]:
+        """JSON form: {value, source, confidence}."""
+        return {"value": self.value, "source": self.source, "confidence": self.confidence}

@@ -1,0 +1,1 @@
+"""What outlives one run and is shared: queues, checkpoints, messages to other agents."""

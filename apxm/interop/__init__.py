@@ -1,0 +1,1 @@
+"""Doors that other systems use: the protocols of others, in and out."""
