@@ -14,8 +14,8 @@ from apxm.errors import ApxmError, InvalidError, StuckError
 from apxm.labels import LabelTable
 from apxm.outcome import OUTCOMES, ChildResult, Fail, Hold, Route, Spawn, Wait
 from apxm.scheduler.binding import CHEAP, OPENING
-from apxm.scheduler.closing import Closer
-from apxm.scheduler.dataflow import CANCELLED, DEAD, EMPTY, FAILED, Frame
+from apxm.scheduler.dataflow import CANCELLED, DEAD, EMPTY, Frame
+from apxm.scheduler.failing import Failer
 from apxm.scheduler.holding import Held
 from apxm.scheduler.invariants import waiting_edges
 from apxm.scheduler.plan import ANY, GATE, ORDER, RACE
@@ -27,10 +27,8 @@ if TYPE_CHECKING:
     from apxm.outcome import Child, Outcome
     from apxm.scheduler.binding import Binding
 
-ERRORS_MAX = 1_000
 
-
-class RunState(Closer):
+class RunState(Failer):
     """All frames of one run, and the ready work of its workers."""
 
     # What most runs never change; as class attributes they cost a run nothing.
@@ -416,110 +414,6 @@ class RunState(Closer):
             if error is not None:
                 self.abort(worker, error)
 
-    # ---- failure ---------------------------------------------------------------------------------------------------
-    def failed(self, worker: Worker, frame: Frame, slot: int, error: ApxmError) -> None:
-        """A slot failed, after whatever retries it had: the smallest scope that handles it does, else the policy."""
-        self._forget_slot(frame, slot)
-        self.failures += 1
-        if error.node is None:
-            self._locate(error, frame, slot)
-        if len(self.errors) < ERRORS_MAX:
-            self.errors.append(error)
-        self._note_failed(frame, slot, error)
-        if frame.closing is not None:
-            if frame.closing.soft and not self.keep_going and not self._handled_inside(frame, slot):
-                self._fail_flow(worker, frame, error)
-            self.end_slot(worker, frame, slot, DEAD, FAILED)
-            return
-        if self._handled_here(worker, frame, slot, error):
-            return
-        child = frame
-        while child.up is not None:
-            owner, opener = child.up, child.node
-            activation = child.activation
-            if activation is not None and activation.spawn is not None and activation.spawn.isolate:
-                self.end_failed(frame, slot, now=True)
-                self._isolate(worker, child, activation, error)
-                return
-            if self._handles(owner, opener):
-                self.end_failed(frame, slot, now=True)
-                self._handle_above(worker, owner, opener, error)
-                return
-            child = owner
-        if self.keep_going:
-            if len(self.unhandled) < ERRORS_MAX:
-                self.unhandled.append(error)
-            self.end_failed(frame, slot, now=False)
-            self._propagate(worker, frame, slot, DEAD, None)
-        else:
-            self.end_failed(frame, slot, now=True)
-            self.abort(worker, error)
-
-    def _note_failed(self, frame: Frame, slot: int, error: ApxmError) -> None:
-        """Tell that a slot failed, unless its fallback makes it good at once: it ends once, and then that is told."""
-        if self.watched and (frame.closing is not None or slot not in frame.binding.fallbacks):
-            self.note_ended(frame, slot, FAILED, error)
-
-    def _locate(self, error: ApxmError, frame: Frame, slot: int) -> None:
-        dag = frame.plan.dag
-        error.node, error.op, error.flow = dag.names[slot], frame.plan.operation(slot), f"{dag.agent}.{dag.name}"
-        error.path = frame.path()
-        error.attempt = error.attempt or 1
-
-    def _handles(self, frame: Frame, slot: int) -> bool:
-        binding = frame.binding
-        return slot in binding.fallbacks or slot in binding.errors or slot in binding.forgiven
-
-    def _handled_inside(self, frame: Frame, slot: int) -> bool:
-        """Whether a scope between a slot and its flow takes its failure, though nothing runs there any more."""
-        if self._handles(frame, slot):
-            return True
-        child = frame
-        while child.up is not None and child.plan.region:
-            spawn = child.activation.spawn if child.activation is not None else None
-            if spawn is not None and spawn.isolate and not spawn.hands_on:
-                return True
-            if self._handles(child.up, child.node):
-                return True
-            child = child.up
-        return False
-
-    def _handled_here(self, worker: Worker, frame: Frame, slot: int, error: ApxmError) -> bool:
-        """`fallback`, then `error` edges, then a first_success that everything below leads to."""
-        binding = frame.binding
-        if slot in binding.fallbacks:
-            self.complete(worker, frame, slot, binding.fallbacks[slot], error=error)
-        elif slot in binding.errors:
-            self.end_failed(frame, slot, now=False)
-            self._propagate(worker, frame, slot, error.to_map(), "error")
-        elif slot in binding.forgiven:
-            self.end_failed(frame, slot, now=False)
-            self._propagate(worker, frame, slot, DEAD, None)
-        else:
-            return False
-        return True
-
-    def _isolate(self, worker: Worker, child: Frame, activation: Activation, error: ApxmError) -> None:
-        if child.index and len(self.errors) >= ERRORS_MAX:
-            error = _ONE_OF_MANY  # of a million items that fail nobody reads each traceback, and together they fill the memory
-        self.close(worker, child, partial(self.child_ended, child=child, result=ChildResult(error=error)))
-
-    def _handle_above(self, worker: Worker, frame: Frame, slot: int, error: ApxmError) -> None:
-        def then(worker: Worker) -> None:
-            self._forget_slot(frame, slot)
-            self.failures += 1  # what it opened failed, and so did it; its own fallback or edges go on from there
-            self._note_failed(frame, slot, error)
-            if frame.closing is not None:
-                self.end_slot(worker, frame, slot, DEAD, FAILED)
-            else:
-                self._handled_here(worker, frame, slot, error)
-
-        self.stop(worker, frame, slot, then=then)
-
-    def as_error(self, frame: Frame, slot: int, error: BaseException) -> ApxmError:
-        """What a handler raised, as one of ours."""
-        raise NotImplementedError
-
     # ---- frames end ------------------------------------------------------------------------------------------------
     def _frame_over(self, worker: Worker, frame: Frame) -> None:
         """Every slot of a frame ended. Worked off in a loop, so that deep nesting does not deepen the Python stack."""
@@ -614,7 +508,6 @@ class RunState(Closer):
 
 
 _NOTHING = ChildResult()
-_ONE_OF_MANY = InvalidError("one failure of very many; the first ones are among the errors of the run")
 
 
 def _result(frame: Frame) -> Any:
