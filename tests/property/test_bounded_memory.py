@@ -24,7 +24,7 @@ from apxm.config import SchedulerConfig
 from apxm.observability.stream import EVENTS_MAX
 from apxm.observability.subscription import QUEUE_MAX
 from apxm.runtime import TRACE_MAX
-from apxm.scheduler.run import ERRORS_MAX
+from apxm.scheduler.failing import ERRORS_MAX
 from tests.property.memory_program import WINDOW
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the peak of resident memory is read from /proc")
