@@ -11,14 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from apxm.aam.agent import Agent, AgentFlow
+    from apxm.aam.beliefs import Belief
     from apxm.aam.flows import FlowRegistry
+    from apxm.aam.goals import Goal
+    from apxm.aam.machine import Machine, Transition
     from apxm.artifact.format import Artifact
     from apxm.budget import Limits
     from apxm.capability.grants import Grants
+    from apxm.capability.policy import Allow, Deny, Edit
     from apxm.capability.record import CapabilityRecord
     from apxm.capability.system import CapabilitySystem
     from apxm.compiler.compile import compile
-    from apxm.config import MemoryConfig, RunOptions, RuntimeConfig, SchedulerConfig
+    from apxm.config import MemoryConfig, PromptConfig, RunOptions, RuntimeConfig, SchedulerConfig
     from apxm.dag import ExecutionDag
     from apxm.engine.handle import RunHandle
     from apxm.engine.result import ExecutionResult, ExecutionStats
@@ -53,7 +57,7 @@ if TYPE_CHECKING:
     from apxm.graph.graphx import from_networkx, to_networkx
     from apxm.graph.model import AgentGraph, Dependency, Edge, Graph, Node, Parameter, Program
     from apxm.graph.validate import validate
-    from apxm.llm.base import LanguageModel, Message, Prompt, Reply, Usage
+    from apxm.llm.base import LanguageModel, Message, Prompt, Reply, ToolCall, Usage
     from apxm.llm.extractive import ExtractiveModel
     from apxm.llm.registry import ModelRegistry
     from apxm.llm.scripted import ScriptedModel
@@ -66,9 +70,11 @@ __all__ = [
     "Agent",
     "AgentFlow",
     "AgentGraph",
+    "Allow",
     "ApxmError",
     "Artifact",
     "ArtifactError",
+    "Belief",
     "BindError",
     "BudgetError",
     "CapabilityError",
@@ -78,8 +84,10 @@ __all__ = [
     "ConfigError",
     "DeadlineError",
     "DeniedError",
+    "Deny",
     "Dependency",
     "Edge",
+    "Edit",
     "ExecutionDag",
     "ExecutionResult",
     "ExecutionStats",
@@ -87,6 +95,7 @@ __all__ = [
     "FailureClass",
     "FlowRegistry",
     "Grants",
+    "Goal",
     "Graph",
     "GraphError",
     "HandlerError",
@@ -94,6 +103,7 @@ __all__ = [
     "InvalidError",
     "LanguageModel",
     "Limits",
+    "Machine",
     "MemoryConfig",
     "MemorySystem",
     "Message",
@@ -105,6 +115,7 @@ __all__ = [
     "Problem",
     "Program",
     "Prompt",
+    "PromptConfig",
     "RaisedError",
     "Ref",
     "Reply",
@@ -116,7 +127,9 @@ __all__ = [
     "SchedulerConfig",
     "ScriptedModel",
     "StuckError",
+    "ToolCall",
     "TransientError",
+    "Transition",
     "UnknownEffectError",
     "Usage",
     "ValueRefused",
@@ -132,14 +145,18 @@ __all__ = [
 
 _ROOMS = {
     "apxm.aam.agent": ("Agent", "AgentFlow"),
+    "apxm.aam.beliefs": ("Belief",),
     "apxm.aam.flows": ("FlowRegistry",),
+    "apxm.aam.goals": ("Goal",),
+    "apxm.aam.machine": ("Machine", "Transition"),
     "apxm.artifact.format": ("Artifact",),
     "apxm.budget": ("Limits",),
     "apxm.capability.grants": ("Grants",),
+    "apxm.capability.policy": ("Allow", "Deny", "Edit"),
     "apxm.capability.record": ("CapabilityRecord",),
     "apxm.capability.system": ("CapabilitySystem",),
     "apxm.compiler.compile": ("compile",),
-    "apxm.config": ("MemoryConfig", "RunOptions", "RuntimeConfig", "SchedulerConfig"),
+    "apxm.config": ("MemoryConfig", "PromptConfig", "RunOptions", "RuntimeConfig", "SchedulerConfig"),
     "apxm.dag": ("ExecutionDag",),
     "apxm.engine.handle": ("RunHandle",),
     "apxm.engine.result": ("ExecutionResult", "ExecutionStats"),
@@ -149,7 +166,7 @@ _ROOMS = {
     "apxm.graph.graphx": ("from_networkx", "to_networkx"),
     "apxm.graph.model": ("AgentGraph", "Dependency", "Edge", "Graph", "Node", "Parameter", "Program"),
     "apxm.graph.validate": ("validate",),
-    "apxm.llm.base": ("LanguageModel", "Message", "Prompt", "Reply", "Usage"),
+    "apxm.llm.base": ("LanguageModel", "Message", "Prompt", "Reply", "ToolCall", "Usage"),
     "apxm.llm.extractive": ("ExtractiveModel",),
     "apxm.llm.registry": ("ModelRegistry",),
     "apxm.llm.scripted": ("ScriptedModel",),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from apxm.budget import UNLIMITED, Limits
 from apxm.errors import ConfigError
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 FailurePolicy = Literal["fail_fast", "continue"]
+EpisodeContent = Literal["off", "digest", "text"]
 
 
 def _at_least(name: str, value: float | None, least: float) -> None:
@@ -25,7 +26,8 @@ class SchedulerConfig:
 
     `max_parallelism` is how many operations may wait at once (model calls, tools), not a number of processors.
     `enable_work_stealing=False` pins ready work to the worker that made it ready. `max_frames` and `max_depth` bound the
-    live child frames of a run and their nesting. `retries` is how often the engine tries a node again whose handler
+    live child frames of a run and their nesting. A run splices at most `max_splices` plans that models made, at most
+    `max_splice_depth` within each other, each of at most `max_splice_nodes` nodes; those in a LOOP count for every iteration. `retries` is how often the engine tries a node again whose handler
     failed with a transient error before any call went out; `retry_budget` is what all retries of a run may draw.
     `grace_ms` is how long operations in flight may take to obey a cancellation before they are abandoned.
     """
@@ -34,6 +36,9 @@ class SchedulerConfig:
     enable_work_stealing: bool = True
     max_frames: int = 100_000
     max_depth: int = 100
+    max_splices: int = 100
+    max_splice_depth: int = 8
+    max_splice_nodes: int = 1_000
     retries: int = 2
     retry_budget: int = 100
     retry_base_ms: float = 50.0
@@ -42,30 +47,58 @@ class SchedulerConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("max_parallelism", "max_frames", "max_depth", "retry_base_ms", "retry_cap_ms"):
+        for name in ("max_parallelism", "max_frames", "max_depth", "max_splice_nodes", "retry_base_ms", "retry_cap_ms"):
             _at_least(f"SchedulerConfig.{name}", getattr(self, name), 1)
-        for name in ("retries", "retry_budget", "grace_ms"):
+        for name in ("max_splices", "max_splice_depth", "retries", "retry_budget", "grace_ms"):
             _at_least(f"SchedulerConfig.{name}", getattr(self, name), 0)
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryConfig:
-    """Bounds of the short-term memory of one run; past them the least recently used entries go."""
+    """Bounds of the short-term memory of one run, past which the least recently used entries go; and what becomes an episode.
+
+    `episodic` is `memory` (the newest `episodes` of all runs are kept in this process) or `off`. `episode_content` says
+    what an episode keeps of prompts, replies, arguments, results and the texts of errors: nothing (`off`), a `digest` that
+    tells equal ones apart from others, or the `text`, cut. Text may hold secrets.
+    """
 
     stm_entries: int = 10_000
     stm_bytes: int = 64 * 1024 * 1024
+    episodic: Literal["off", "memory"] = "memory"
+    episodes: int = 10_000
+    episode_content: EpisodeContent = "off"
 
     def __post_init__(self) -> None:
-        for name in ("stm_entries", "stm_bytes"):
+        for name in ("stm_entries", "stm_bytes", "episodes"):
             _at_least(f"MemoryConfig.{name}", getattr(self, name), 1)
+        for name, known in (("episodic", ("off", "memory")), ("episode_content", ("off", "digest", "text"))):
+            if getattr(self, name) not in known:
+                raise ConfigError(f"MemoryConfig.{name} is {getattr(self, name)!r}, expected {' or '.join(known)}")
+
+
+@dataclass(frozen=True, slots=True)
+class PromptConfig:
+    """What models are told by nodes without a `system_prompt`, in place of the built-in texts.
+
+    `texts` are by operation in lower case: ask, think, reason, plan, reflect, verify. `folder` has them as files `ask.md`
+    and so on; a text goes before a file. Both are read once, when the Runtime is made.
+    """
+
+    texts: Mapping[str, str] = field(default_factory=dict)
+    folder: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class RuntimeConfig:
-    """Configuration of one Runtime."""
+    """Configuration of one Runtime.
+
+    `state_dir` is where queues and checkpoints are kept; by default where the command line keeps them.
+    """
 
     memory_config: MemoryConfig = field(default_factory=MemoryConfig)
     scheduler_config: SchedulerConfig = field(default_factory=SchedulerConfig)
+    prompt_config: PromptConfig = field(default_factory=PromptConfig)
+    state_dir: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,25 +106,37 @@ class RunOptions:
     """What one run may do and for how long.
 
     `deadline_s` is in seconds from the start of the run. `grants` are capability names, `name=ROOT` for those beneath a
-    directory. `on_failure` is `fail_fast` (the first failure ends the run) or `continue`. `trace` keeps every event, so
-    that `result.events()` and the timings per node exist.
+    directory; they hold for every agent of the run. `trust` are labels that may reach arguments of guarded capabilities,
+    `llm:*`, or those of one: `web=send_mail`. `machines` are checkpoints of agent machines by agent, as
+    `result.machines` of an earlier run has them: those agents go on with what they believed and wanted. `on_failure` is
+    `fail_fast` (the first failure ends the run) or `continue`. `wait` lets a run without a deadline wait for a person
+    without end: see PAUSE. `trace` keeps every event, so that `result.events()` and
+    the timings per node exist. `message_depth` is for a host that runs a flow because a message came: the `depth` of its
+    envelope, from which messages of the run count on.
     """
 
     deadline_s: float | None = None
     budget: Limits = UNLIMITED
     grants: Sequence[str] = ()
+    trust: Sequence[str] = ()
     run_id: str | None = None
     on_failure: FailurePolicy = "fail_fast"
+    wait: bool = False
     trace: bool = False
     check: bool = False
+    message_depth: int = 0
     metadata: Mapping[str, str] = field(default_factory=dict)
+    machines: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _at_least("RunOptions.deadline_s", self.deadline_s, 0)
+        _at_least("RunOptions.message_depth", self.message_depth, 0)
         if self.on_failure not in ("fail_fast", "continue"):
             raise ConfigError(f"RunOptions.on_failure is {self.on_failure!r}, expected fail_fast or continue")
         if not isinstance(self.budget, Limits):
             known = ", ".join(f"{limit.name}=..." for limit in fields(Limits))
             raise ConfigError(f"RunOptions.budget is {self.budget!r}, expected Limits(...)", hint=f"Limits takes {known}")
-        if isinstance(self.grants, str):
-            raise ConfigError(f"RunOptions.grants is {self.grants!r}, expected a list of them", hint=f"grants=[{self.grants!r}]")
+        for name in ("grants", "trust"):
+            given = getattr(self, name)
+            if isinstance(given, str):
+                raise ConfigError(f"RunOptions.{name} is {given!r}, expected a list of them", hint=f"{name}=[{given!r}]")

@@ -78,6 +78,18 @@ class Attributes(Mapping[int, Mapping[str, Any]]):
         return len(self.places) - self.places.count(0)
 
 
+class Siblings(dict[tuple[str, str], "ExecutionDag"]):
+    """The flows of one program by (agent, flow); `agents` is what the program says about each agent besides them."""
+
+    __slots__ = ("agents",)
+
+    def __init__(
+        self, flows: Mapping[tuple[str, str], ExecutionDag] | None = None, agents: Mapping[str, Mapping[str, Any]] | None = None
+    ) -> None:
+        super().__init__(flows or {})
+        self.agents = agents or {}
+
+
 class ExecutionDag:
     """A lowered flow.
 
@@ -85,7 +97,7 @@ class ExecutionDag:
     in_offsets[s]..in_offsets[s+1]-1 of the edge columns: Data edges first, in argument order, then Control, then Effect.
     `ports` and `labels` are sparse (edge index -> text), `regions` too (slot -> region name -> dag).
     `exits` are the slots whose values are the outputs; `ranks` is the upward rank in milliseconds (larger: more urgent).
-    `siblings` are the flows of the same program by (agent, flow): FLOW_CALL looks there first.
+    `siblings` are the flows of the same program by (agent, flow): FLOW_CALL looks there first. `planned`: a model made it.
     """
 
     __slots__ = (
@@ -104,6 +116,7 @@ class ExecutionDag:
         "names",
         "ops",
         "parameters",
+        "planned",
         "ports",
         "ranks",
         "regions",
@@ -137,7 +150,8 @@ class ExecutionDag:
         self.ports, self.labels = ports or {}, labels or {}
         self.regions, self.metadata = regions or {}, metadata or {}
         self._sorts: Sequence[tuple[int, int]] | None = None
-        self.siblings: Mapping[tuple[str, str], ExecutionDag] = {}
+        self.siblings = Siblings()
+        self.planned = False
 
     def __len__(self) -> int:
         """Slots: parameters and nodes."""
@@ -168,6 +182,18 @@ class ExecutionDag:
             kind = self.in_kinds[e]
             position = e - self.in_offsets[slot] if kind == DATA else -1
             yield InEdge(self.in_sources[e], kind, self.ports.get(e), self.labels.get(e), position)
+
+    def of_agent(self, agent: str) -> ExecutionDag:
+        """The same flow as one of another agent; the columns are shared."""
+        made: ExecutionDag = object.__new__(type(self))
+        for name in self.__slots__:
+            if name != "__weakref__":
+                setattr(made, name, getattr(self, name))
+        made.agent = agent
+        made.regions = {
+            slot: {name: region.of_agent(agent) for name, region in regions.items()} for slot, regions in self.regions.items()
+        }
+        return made
 
     def to_graph(self) -> Graph:
         """This flow or region as a graph: nodes in topological order, exits by name in `metadata["exits"]`.

@@ -1,4 +1,4 @@
-"""What a handler may give back: a plain value, or one of Route, Spawn, Wait, Hold, Fail. A handler never calls the scheduler."""
+"""What a handler may give back: a plain value, or one of Route, Spawn, Post, Wait, Hold, Fail; it never calls the scheduler."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from concurrent.futures import Future
 
     from apxm.errors import ApxmError
 
@@ -58,23 +59,40 @@ class Spawn:
 
 
 @dataclass(slots=True)
+class Post:
+    """`value` goes out at once, and the child frames run besides, at most `window` alive at once: nobody gets their results.
+
+    The frame of the node is not over before they are. The first failure among them is a failure of that frame.
+    """
+
+    value: Any
+    children: Iterable[Child]
+    window: int = 1
+
+
+@dataclass(slots=True)
 class Wait:
-    """Park this activation, holding no worker, until `seconds` have passed; then continue with `then`."""
+    """Park this activation, holding no worker, until `seconds` have passed; then continue with `then`.
+
+    When it is cancelled meanwhile, `dropped` is called in place of `then`. It must not block for long, nor raise.
+    """
 
     seconds: float
     then: Callable[[], Outcome]
+    dropped: Callable[[], object] | None = None
 
 
 @dataclass(slots=True)
 class Hold:
     """`value` goes out, and something stays held until everything downstream in the frame ended.
 
-    Then `release` is called once: with True when all of it ended live or skipped (or was not needed any more, after a
-    RETURN), with False after a failure or a cancellation. It must not block for long. An error it raises ends the run.
+    Then `release` is called once: with True when all of it ended live or skipped (or was not needed any more, because of
+    a RETURN or a RACE that it led to itself), with False after a failure or a cancellation. It must not block for long: where it would, it gives a future,
+    and the run is not over before that is done. An error that it raises, or that the future has, ends the run.
     """
 
     value: Any
-    release: Callable[[bool], None]
+    release: Callable[[bool], Future[Any] | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,5 +102,5 @@ class Fail:
     error: ApxmError
 
 
-Outcome: TypeAlias = Any | Route | Spawn | Wait | Hold | Fail
-OUTCOMES = frozenset((Route, Spawn, Wait, Hold, Fail))
+Outcome: TypeAlias = Any | Route | Spawn | Post | Wait | Hold | Fail
+OUTCOMES = frozenset((Route, Spawn, Post, Wait, Hold, Fail))

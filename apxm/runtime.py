@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 import secrets
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
+from operator import itemgetter
+from threading import Lock
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
@@ -18,7 +21,9 @@ from apxm.capability.grants import Grants
 from apxm.capability.system import CapabilitySystem
 from apxm.collector import collector_paused
 from apxm.config import RunOptions, RuntimeConfig
+from apxm.coordination.system import CoordinationSystem
 from apxm.dag import ExecutionDag
+from apxm.engine.agents import NO_GRANTS, Agents
 from apxm.engine.binding import Binder
 from apxm.engine.handle import RunHandle
 from apxm.engine.local import LocalRun
@@ -26,6 +31,7 @@ from apxm.engine.loop import LoopThread
 from apxm.engine.parameters import arguments_of
 from apxm.engine.result import ExecutionResult
 from apxm.errors import ApxmError, InvalidError, RunCancelled
+from apxm.llm.prompts.own import read_prompts
 from apxm.llm.registry import ModelRegistry
 from apxm.memory.system import MemorySystem
 from apxm.observability.events import RunEnded, RunStarted
@@ -34,10 +40,13 @@ from apxm.observability.subscription import Subscription
 from apxm.values import check
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from types import TracebackType
 
     from apxm.artifact import Artifact
+    from apxm.coordination.peers import Peers
     from apxm.graph.model import Graph, Program
+    from apxm.graph.operation import Effect
     from apxm.llm.base import LanguageModel
     from apxm.observability.subscription import Subscriber
     from apxm.scheduler.binding import Binding
@@ -69,21 +78,24 @@ class Runtime:
     ) -> None:
         self.config = config or RuntimeConfig()
         self._clock, self._wall = clock, wall_clock
-        self.models = ModelRegistry()
+        self.models = ModelRegistry(prompts=read_prompts(self.config.prompt_config))
         if model is not None:
             self.models.register(model.name, model, default=True)
-        self.memory = MemorySystem(self.config.memory_config, clock=clock)
+        self.memory = MemorySystem(self.config.memory_config, clock=clock, wall_clock=wall_clock)
         self._capabilities = CapabilitySystem()
         self._flows = FlowRegistry()
+        self.coordination = CoordinationSystem(self._state_folder, clock=clock, wall_clock=wall_clock)
         self._loop = LoopThread(loop_factory)
-        self._bindings: OrderedDict[Any, Binding] = OrderedDict()
+        self._bindings: OrderedDict[Any, tuple[Binding, Agents]] = OrderedDict()
         self._programs: OrderedDict[int, tuple[Any, ExecutionDag]] = OrderedDict()
         self._grants: dict[tuple[str, ...], Grants] = {}
+        self._granted: tuple[tuple[str, Grants], ...] = ()  # to agents by name; replaced as a whole
         self._live: set[LocalRun] = set()
         self._prefix = secrets.token_hex(6)
         self._numbers = itertools.count(1)
         self._subscriptions: tuple[Subscription, ...] = ()
         self._closed = False
+        self._lock = Lock()  # of what hosts may change from any thread
         self.static_tier = True  # benches turn it off to measure the tier below
 
     # ---- what it owns ----------------------------------------------------------------------------------------------
@@ -94,6 +106,44 @@ class Runtime:
     def flow_registry(self) -> FlowRegistry:
         """The registry of agents and their flows, for FLOW_CALL across artifacts."""
         return self._flows
+
+    def grant(self, agent: str, grants: Sequence[str]) -> Grants:
+        """Let one agent use capabilities in every run from now on: names, `name=SCOPE` as in RunOptions.grants.
+
+        They add to what the agent has; what a run grants holds for all agents besides. Gives all that the agent has.
+        """
+        if isinstance(grants, str):
+            raise InvalidError(f"the grants of agent `{agent}` are {grants!r}, expected a list", hint=f"[{grants!r}]")
+        with self._lock:
+            had = dict(self._granted)
+            had[agent] = had.get(agent, NO_GRANTS).joined(Grants.parse(grants))
+            self._granted = tuple(sorted(had.items(), key=itemgetter(0)))
+        return had[agent]
+
+    def revoke(self, agent: str) -> bool:
+        """Take back everything that was granted to one agent; False when it had nothing. Runs under way keep it."""
+        with self._lock:
+            had = dict(self._granted)
+            self._granted = tuple((name, grants) for name, grants in self._granted if name != agent)
+        return agent in had
+
+    def _state_folder(self) -> Path:
+        """Where queues and checkpoints are kept: asked for, and made, when the first is used."""
+        from apxm.settings.state import private_folder, xdg_folder
+
+        given = self.config.state_dir
+        if given is not None:
+            return private_folder(os.path.abspath(os.path.expanduser(given)), "RuntimeConfig.state_dir")
+        return private_folder(xdg_folder("XDG_STATE_HOME", "~/.local/state", os.environ), "default")
+
+    @property
+    def peers(self) -> Peers:
+        """Agents in other processes that programs may send messages to, by name."""
+        return self.coordination.peers
+
+    def granted(self) -> dict[str, Grants]:
+        """What agents were granted, by agent."""
+        return dict(self._granted)
 
     def capability(self, name: str | None = None, **record: Any) -> Callable[[F], F]:
         """Decorator: register a typed function; `record` are the fields of CapabilityRecord."""
@@ -170,10 +220,15 @@ class Runtime:
         handle.attach(self._loop.submit(whole()))
         return handle
 
+    def prepare(self, dag: Executable, *, run: RunOptions | None = None) -> Effect:
+        """Bind a program ahead of its runs: what it lacks, or may not do, is said now. Gives the strongest effect it may have."""
+        binding, _ = self._binding_of(dag if type(dag) is ExecutionDag else self._dag_of(dag), run or _DEFAULT)
+        return binding.effect
+
     def subscribe(self, subscriber: Subscriber, *, nodes: bool = True, content: bool = False) -> Subscription:
         """Give the events of every run that starts from now on to `subscriber(run_id, event)`, on a thread of its own.
 
-        With `nodes=False` only those of runs and calls come (RunStarted, Called, NodeRetried, Printed, RunEnded), and pure
+        With `nodes=False` only those of runs and calls come (RunStarted, Called, NodeRetried, Printed, Paused, RunEnded), and pure
         nodes keep their fast ways. `content` lets Called carry prompts, replies, arguments and results.
         """
         if self._closed:
@@ -219,7 +274,7 @@ class Runtime:
             raise InvalidError("this runtime is closed", hint="make a new Runtime")
         if type(dag) is not ExecutionDag:
             dag = self._dag_of(dag)
-        binding = self._binding_of(dag, options)
+        binding, agents = self._binding_of(dag, options)
         state = LocalRun(
             binding,
             arguments_of(dag, parameters, named) if dag.parameters or parameters or named else [],
@@ -230,6 +285,7 @@ class Runtime:
             models=self.models,
             capabilities=self._capabilities,
             memories=self.memory,
+            agents=agents,
             binder=self._bind_plan,
             static=self.static_tier,
             clock=self._clock,
@@ -241,7 +297,8 @@ class Runtime:
                 state.watch(kept.put)
         for one in self._subscriptions:
             (state.watch if one.nodes else state.listen)(partial(one.put, state.run_id))
-            state.content = state.content or one.content
+            if one.content:
+                state.content = state.tells_content = True
         if state.heard:
             flow = f"{dag.agent}.{dag.name}"
             state.publish(RunStarted(state.run_id, flow, dag.node_count, self._wall(), dict(options.metadata)))
@@ -262,23 +319,36 @@ class Runtime:
 
         return compile(program).into_dag()
 
-    def _binding_of(self, dag: ExecutionDag, options: RunOptions) -> Binding:
-        grants = self._grants_of(options) if options.grants else _NO_GRANTS
-        key = (dag, grants, self._capabilities.generation, self.models.generation, self._flows.generation, options.check)
-        binding = self._bindings.get(key)
-        if binding is None:
+    def _binding_of(self, dag: ExecutionDag, options: RunOptions) -> tuple[Binding, Agents]:
+        grants = self._grants_of(options) if options.grants else NO_GRANTS
+        flows, granted = self._flows.snapshot(), self._granted
+        waits = options.wait or options.deadline_s is not None
+        key = (dag, grants, self._capabilities.generation, self.models.generation, flows, granted, options.check, waits)
+        bound = self._bindings.get(key)
+        if bound is None:
             window = self.config.scheduler_config.max_parallelism
+            agents = Agents(flows, grants, dict(granted))
             with collector_paused(len(dag) > COLLECTOR_NODES):
-                binding = Binder(self._capabilities, self.models, self._flows, grants, window, options.check).bind(dag)
-            self._bindings[key] = binding
+                binder = Binder(
+                    *(self._capabilities, self.models, agents, window, options.check),
+                    coordination=self.coordination,
+                    waits=waits,
+                )
+                bound = binder.bind(dag), agents
+            self._bindings[key] = bound
             while len(self._bindings) > BINDINGS_MAX:
                 self._bindings.popitem(last=False)
-        return binding
+        return bound
 
-    def _bind_plan(self, dag: ExecutionDag, options: RunOptions, allowed: frozenset[str]) -> Binding:
-        """Bind what a model planned, with those of the run's grants that are about `allowed`; nothing is granted unsaid."""
-        grants, window = self._grants_of(options).only(allowed), self.config.scheduler_config.max_parallelism
-        binder = Binder(self._capabilities, self.models, self._flows, grants, window, options.check, explicit=True)
+    def _bind_plan(self, dag: ExecutionDag, options: RunOptions, agents: Agents) -> Binding:
+        """Bind what a model planned; nothing is granted unsaid."""
+        window = self.config.scheduler_config.max_parallelism
+        binder = Binder(
+            *(self._capabilities, self.models, agents, window, options.check),
+            explicit=True,
+            coordination=self.coordination,
+            waits=options.wait or options.deadline_s is not None,
+        )
         return binder.bind(dag)
 
     def _grants_of(self, options: RunOptions) -> Grants:
@@ -339,6 +409,7 @@ class Runtime:
         for one in self._subscriptions:
             one.close()
         self._capabilities.close()
+        self.coordination.close()
         self.memory.close()
 
     def __enter__(self) -> Runtime:
@@ -352,6 +423,3 @@ class Runtime:
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         await asyncio.to_thread(self.close)
-
-
-_NO_GRANTS = Grants.parse(())

@@ -61,7 +61,7 @@ def test_loading_is_fast(contest: Contest, runtime: Runtime, variant: str, linke
     maps = plain_maps(work)
 
     def ready() -> int:
-        binding = runtime._binding_of(Artifact.from_bytes(data).into_dag(), RunOptions())
+        binding, _ = runtime._binding_of(Artifact.from_bytes(data).into_dag(), RunOptions())
         runtime._bindings.clear()
         if linked:
             binding.plan.link()

@@ -62,7 +62,7 @@ def _operation(row: Operation) -> list[str]:
 
 
 def _short(row: Operation) -> str:
-    return cli_ops.first_sentence(row.doc) + ("" if cli_ops.runs(row) else " (no handler yet)")
+    return cli_ops.first_sentence(row.doc)
 
 
 def _operations_page() -> str:

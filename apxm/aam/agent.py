@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
+from apxm.aam.declaration import Declaration
 from apxm.errors import BindError
 
 if TYPE_CHECKING:
@@ -31,7 +32,10 @@ class AgentFlow:
 
 @dataclass(frozen=True, slots=True)
 class Agent:
-    """An agent: flows by name, and what its program says about it."""
+    """An agent: flows by name, and what its program says about it.
+
+    Of `metadata`, what a Declaration has counts: memories, beliefs, goals, capabilities, tools, context.
+    """
 
     name: str
     flows: Mapping[str, AgentFlow]
@@ -45,6 +49,11 @@ class Agent:
             raise BindError(
                 f"agent `{self.name}` files flow `{self.flows[wrong[0]].name}` under `{wrong[0]}`; use the flow's name"
             )
+        self.declaration()  # raises what is wrong with the metadata
+
+    def declaration(self) -> Declaration:
+        """What the metadata declares."""
+        return Declaration.parse(self.metadata, f"agent `{self.name}`")
 
     @classmethod
     def from_artifact(cls, artifact: Artifact, name: str | None = None) -> Agent:

@@ -17,37 +17,15 @@ if TYPE_CHECKING:
 AGENTS_MAX = 10_000  # far beyond any program; an agent registered per request is a leak, and this names it
 
 
-class FlowRegistry:
-    """The agents of one runtime.
+class Flows:
+    """Agents as they were at one moment: what a run is bound with, and keeps whatever is registered meanwhile."""
 
-    Readers take no lock: a change replaces the whole map. `generation` grows with every change, so that a binding made
-    before it can be told apart.
-    """
+    def __init__(self, agents: Mapping[str, Agent]) -> None:
+        self._agents = agents
 
-    def __init__(self) -> None:
-        self._lock = Lock()
-        self._agents: Mapping[str, Agent] = MappingProxyType({})
-        self.generation = 0
-
-    def register_agent(self, agent: Agent) -> None:
-        """Add an agent with all its flows. An agent of the same name is replaced, and its flows go with it."""
-        with self._lock:
-            if agent.name not in self._agents and len(self._agents) >= AGENTS_MAX:
-                raise BindError(
-                    f"agent `{agent.name}` is one more than the {AGENTS_MAX} agents that a runtime holds",
-                    hint="register agents once, not per run, or remove those no longer needed",
-                )
-            self._agents = MappingProxyType({**self._agents, agent.name: agent})
-            self.generation += 1
-
-    def remove_agent(self, name: str) -> bool:
-        """Forget an agent; False when there was none of that name."""
-        with self._lock:
-            if name not in self._agents:
-                return False
-            self._agents = MappingProxyType({key: agent for key, agent in self._agents.items() if key != name})
-            self.generation += 1
-            return True
+    def find_agent(self, name: str) -> Agent | None:
+        """The agent of that name, if there is one."""
+        return self._agents.get(name)
 
     def get_agent(self, name: str) -> Agent:
         """The agent of that name; BindError names the nearest one."""
@@ -71,3 +49,44 @@ class FlowRegistry:
         """Every (agent, flow), sorted; those of one agent when it is named."""
         agents = self._agents.values() if agent is None else (self.get_agent(agent),)
         return sorted((one.name, flow) for one in agents for flow in one.flows)
+
+
+class FlowRegistry(Flows):
+    """The agents of one runtime.
+
+    Readers take no lock: a change replaces the whole map. `generation` grows with every change; `snapshot` gives the
+    agents as they are now.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(MappingProxyType({}))
+        self._lock = Lock()
+        self._now = Flows(self._agents)
+        self.generation = 0
+
+    def snapshot(self) -> Flows:
+        """The agents as they are now; the same object until something changes."""
+        return self._now
+
+    def register_agent(self, agent: Agent) -> None:
+        """Add an agent with all its flows. An agent of the same name is replaced, and its flows go with it."""
+        with self._lock:
+            if agent.name not in self._agents and len(self._agents) >= AGENTS_MAX:
+                raise BindError(
+                    f"agent `{agent.name}` is one more than the {AGENTS_MAX} agents that a runtime holds",
+                    hint="register agents once, not per run, or remove those no longer needed",
+                )
+            self._become({**self._agents, agent.name: agent})
+
+    def remove_agent(self, name: str) -> bool:
+        """Forget an agent; False when there was none of that name."""
+        with self._lock:
+            if name not in self._agents:
+                return False
+            self._become({key: agent for key, agent in self._agents.items() if key != name})
+            return True
+
+    def _become(self, agents: Mapping[str, Agent]) -> None:
+        self._agents = MappingProxyType(agents)
+        self._now = Flows(self._agents)
+        self.generation += 1

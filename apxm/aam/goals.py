@@ -29,7 +29,9 @@ class Goal:
         if type(self.priority) is not int or self.priority < 0:
             raise InvalidError(f"the priority of goal `{self.id}` is {self.priority!r}, expected a whole number, 0 or more")
         if self.status not in STATUSES:
-            raise InvalidError(f"the status of goal `{self.id}` is {self.status!r}, expected {' or '.join(STATUSES)}")
+            raise InvalidError(f"the status of goal `{self.id}` is {self.status!r:.60}, expected {' or '.join(STATUSES)}")
+        if self.parent is not None and (not isinstance(self.parent, str) or not 0 < len(self.parent) <= ID_CHARS_MAX):
+            raise InvalidError(f"the parent of goal `{self.id}` is {self.parent!r:.60}, expected the id of a goal")
 
     def to_map(self) -> dict[str, Any]:
         """JSON form, with everything but the id."""

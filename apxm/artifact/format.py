@@ -24,6 +24,7 @@ from pathlib import Path
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+from apxm.dag import Siblings
 from apxm.errors import ArtifactError
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ class Artifact:
         assert entry in flows
         self.name, self.entry, self.level, self.compiler = name, entry, level, compiler
         self.agents, self.manifest, self.metadata = agents, manifest, metadata or {}
-        self._flows = {key: flows[key] for key in sorted(flows)}
+        self._flows = Siblings({key: flows[key] for key in sorted(flows)}, agents)
         self._bytes: bytes | None = None
         for dag in self._flows.values():
             _introduce(dag, self._flows)
@@ -210,7 +211,7 @@ class Artifact:
         return f"<Artifact {self.name}: {len(self._flows)} flows, entry {self.entry[0]}.{self.entry[1]}, O{self.level}>"
 
 
-def _introduce(dag: ExecutionDag, flows: Mapping[FlowKey, ExecutionDag]) -> None:
+def _introduce(dag: ExecutionDag, flows: Siblings) -> None:
     """Let a dag and the regions in it know the other flows of the program."""
     stack = [dag]
     while stack:

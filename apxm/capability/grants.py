@@ -19,6 +19,7 @@ class Grants:
     names: frozenset[str] = frozenset()
     scoped: tuple[tuple[str, str], ...] = ()  # (name, what stands behind the `=`), in the order given
     rooted: tuple[tuple[str, str], ...] = ()  # the same as (name, absolute directory)
+    bounds: frozenset[str] | None = None  # the only names there may be, those that need no grant included; None: any
 
     @classmethod
     def parse(cls, texts: Iterable[str]) -> Grants:
@@ -50,15 +51,27 @@ class Grants:
         """What was granted with this name behind the `=`, as it was written."""
         return tuple(scope for granted, scope in self.scoped if granted == name)
 
+    def admits(self, name: str) -> bool:
+        """Whether a capability that needs no grant may be used: all of them, unless there are bounds."""
+        return self.bounds is None or name in self.bounds
+
     def only(self, names: Collection[str]) -> Grants:
         """The part of these grants that is about `names`."""
         return Grants(
             self.names & frozenset(names),
             tuple(pair for pair in self.scoped if pair[0] in names),
             tuple(pair for pair in self.rooted if pair[0] in names),
+            self.bounds,
         )
+
+    def within(self, names: Collection[str]) -> Grants:
+        """These grants for somebody who said to use nothing but `names`: not even what needs no grant."""
+        part, wanted = self.only(names), frozenset(names)
+        bounds = wanted if self.bounds is None else wanted & self.bounds
+        return Grants(part.names, part.scoped, part.rooted, bounds)
 
     def joined(self, other: Grants) -> Grants:
         """What either of the two allows."""
+        bounds = None if self.bounds is None or other.bounds is None else self.bounds | other.bounds
         scoped, rooted = dict.fromkeys((*self.scoped, *other.scoped)), dict.fromkeys((*self.rooted, *other.rooted))
-        return Grants(self.names | other.names, tuple(scoped), tuple(rooted))
+        return Grants(self.names | other.names, tuple(scoped), tuple(rooted), bounds)

@@ -6,11 +6,15 @@ import asyncio
 import inspect
 import os
 import random
+from contextlib import aclosing, closing, suppress
+from functools import partial
 from math import inf
-from time import monotonic
+from threading import Event
 from typing import TYPE_CHECKING, Any
 
+from apxm.capability.chunks import Chunks
 from apxm.capability.process import Crew, ProcessCall, ProcessDied
+from apxm.capability.signature import is_async
 from apxm.capability.threads import Lane, Odd, outcome
 from apxm.capability.wire import RemoteFailure, kind_of
 from apxm.errors import ApxmError, CapabilityError, TransientError, UnknownEffectError
@@ -23,6 +27,7 @@ if TYPE_CHECKING:
 THREADS_MAX = 64  # as many calls as a run may have waiting by default
 GRACE_S = 2.0  # for a killed process to be collected
 CLOSE_S = 1.0
+STREAM_GRACE_S = 0.1  # for a generator on a thread to give its next chunk, and so to see that nobody wants it
 RETRY_BASE_S, RETRY_CAP_S = 0.05, 10.0
 
 
@@ -42,10 +47,12 @@ class Calls:
         *,
         timeout_s: float | None = None,
         until: float = inf,
+        chunk: Callable[[int, Any], None] | None = None,
     ) -> Any:
         """Call once; `timeout_s` None means the record's own. The arguments must have been checked; the result is, and settled.
 
-        When the call is cancelled after `until` (monotonic), its time was up by a limit that the caller keeps himself.
+        When the call is cancelled after `until` (the clock of the loop), its time was up by a limit that the caller keeps
+        himself. `chunk(index, value)` is told, on the loop, of everything that a streaming capability gives.
 
         Raises the ApxmError that the capability raised; CapabilityError for any other exception, chained; TransientError
         where trying again may help and is safe; UnknownEffectError where a call that must not be repeated got lost.
@@ -58,14 +65,14 @@ class Calls:
             async with scope:
                 if record.run == "inline":
                     attempt.began = True
-                    value = await _inline(record, args, kwargs)
+                    value = await _inline(record, args, kwargs, chunk)
                 else:
-                    value = await self._start(attempt, args, kwargs)
+                    value = await self._start(attempt, args, kwargs, chunk)
         except ApxmError as error:
             error.called = error.called or attempt.began
             raise
         except asyncio.CancelledError:
-            if monotonic() < until:
+            if asyncio.get_running_loop().time() < until:
                 raise
             raise attempt.late("did not answer in time") from None
         except Exception as error:
@@ -73,6 +80,13 @@ class Calls:
                 raise attempt.late(f"did not answer within {timeout_s:g} s") from None
             raise attempt.failed(error) from error
         return record.confirm(value)
+
+    async def aside(self, name: str, fn: Callable[..., Any], *args: Any) -> Any:
+        """Ask a function of the host that is no capability: a def on a thread, for it may block; anything else is awaited."""
+        if is_async(fn):
+            return await fn(*args)
+        value = await outcome(self._threads, self._threads.submit(name, partial(fn, *args)))
+        return await value if inspect.isawaitable(value) else value
 
     def abandoned(self) -> list[str]:
         """Names of capabilities whose calls were given up and still hold a thread."""
@@ -85,8 +99,12 @@ class Calls:
         self._crew.kill()  # one that was just starting
         self._threads.close(CLOSE_S)
 
-    async def _start(self, attempt: _Attempt, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    async def _start(
+        self, attempt: _Attempt, args: Sequence[Any], kwargs: Mapping[str, Any], chunk: Callable[[int, Any], None] | None
+    ) -> Any:
         record = attempt.record
+        if record.streams:
+            return await self._stream(attempt, args, kwargs, chunk)
         if record.run == "thread":
             fn = record.fn
 
@@ -104,10 +122,33 @@ class Calls:
 
         return await outcome(self._processes, self._processes.submit(record.name, ask), call.kill, GRACE_S)
 
+    async def _stream(
+        self, attempt: _Attempt, args: Sequence[Any], kwargs: Mapping[str, Any], chunk: Callable[[int, Any], None] | None
+    ) -> Any:
+        """A generator on a thread: it can be stopped whenever it gives something."""
+        record, loop, stopped = attempt.record, asyncio.get_running_loop(), Event()
+        told = None if chunk is None else partial(_soon, loop, chunk)
 
-async def _inline(record: CapabilityRecord, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        def work() -> Any:
+            attempt.began = True
+            chunks = Chunks(record, told)
+            with closing(record.fn(*args, **kwargs)) as stream:
+                for value in stream:
+                    if stopped.is_set():
+                        break
+                    chunks.add(value)
+            return chunks.value()
+
+        return await outcome(self._threads, self._threads.submit(record.name, work), stopped.set, STREAM_GRACE_S)
+
+
+async def _inline(
+    record: CapabilityRecord, args: Sequence[Any], kwargs: Mapping[str, Any], chunk: Callable[[int, Any], None] | None
+) -> Any:
     try:
         value = record.fn(*args, **kwargs)
+        if record.streams:
+            return await _collected(Chunks(record, chunk), value)
         return await value if record.is_async or inspect.isawaitable(value) else value
     except asyncio.CancelledError as error:
         task = asyncio.current_task()
@@ -116,6 +157,23 @@ async def _inline(record: CapabilityRecord, args: Sequence[Any], kwargs: Mapping
         raise Odd(error) from error
     except (SystemExit, KeyboardInterrupt) as error:  # a tool may not end the loop that others wait on
         raise Odd(error) from error
+
+
+def _soon(loop: asyncio.AbstractEventLoop, chunk: Callable[[int, Any], None], index: int, value: Any) -> None:
+    with suppress(RuntimeError):  # the loop is closed: nobody listens
+        loop.call_soon_threadsafe(chunk, index, value)
+
+
+async def _collected(chunks: Chunks, stream: Any) -> Any:
+    if hasattr(stream, "__aiter__"):
+        async with aclosing(stream):
+            async for value in stream:
+                chunks.add(value)
+    else:
+        with closing(stream):
+            for value in stream:
+                chunks.add(value)
+    return chunks.value()
 
 
 class _Attempt:
@@ -139,16 +197,16 @@ class _Attempt:
         record = self.record
         if isinstance(error, ProcessDied):
             text = f"the process of capability `{record.name}` ended {error}"
-            return called(CapabilityError(text) if record.repeatable else UnknownEffectError(text))
+            return called(CapabilityError(text) if record.harmless else UnknownEffectError(text))
         kind = kind_of(error)
         raised = str(error) if isinstance(error, (Odd, RemoteFailure)) else f"{type(error).__name__}: {error}"
         text = f"capability `{record.name}` raised {raised}"
-        if kind in ("timeout", "connection") or (kind != "other" and record.repeatable):
+        if kind in ("timeout", "connection"):
             return self._lost(text)
-        return called(CapabilityError(text))
+        return called(TransientError(text) if kind != "other" and record.repeatable else CapabilityError(text))
 
     def _lost(self, text: str) -> ApxmError:
-        if self.record.repeatable:
+        if self.record.harmless:
             return called(TransientError(text))
         hint = f"its effect is {self.record.effect.value}, so it is not tried again; look whether it happened"
         return called(UnknownEffectError(text, hint=hint))
@@ -174,11 +232,13 @@ async def with_retries(
     permit: Callable[[], bool],
     announce: Callable[[int, float, ApxmError], None],
     until: float,
+    may: Callable[[TransientError], bool] = lambda error: True,
 ) -> Any:
     """Repeat a call that may be repeated while it fails with TransientError: exponential back-off with full jitter.
 
-    At most `retries` times, each with a `permit` of the run, and never when the pause would last beyond `until`
-    (monotonic). `announce(attempt, seconds, error)` is told before each pause.
+    At most `retries` times, each with a `permit` of the run, never when the pause would last beyond `until` (the clock of
+    the loop), and only after failures that `may` be followed by another try. `announce(attempt, seconds, error)` is told
+    before each pause.
     """
     tries = 0
     while True:
@@ -187,7 +247,8 @@ async def with_retries(
             return await attempt()
         except TransientError as error:
             seconds = random.uniform(0, min(RETRY_CAP_S, RETRY_BASE_S * 2 ** (tries - 1)))
-            if tries > retries or monotonic() + seconds >= until or not permit():
+            late = asyncio.get_running_loop().time() + seconds >= until
+            if tries > retries or late or not may(error) or not permit():
                 error.called = error.called or tries > 1
                 raise
             announce(tries, seconds, error)

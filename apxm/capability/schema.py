@@ -78,7 +78,7 @@ def compile_hint(hint: Any) -> Hint:
     if origin is Literal:
         return _literal(parts)
     if hint in _LISTS or origin in _LISTS:
-        return _list(compile_hint(parts[0]) if parts else ANYTHING)
+        return list_hint(compile_hint(parts[0]) if parts else ANYTHING)
     if hint in _MAPS or origin in _MAPS:
         if parts and parts[0] is not str:
             raise HintRefused(f"{hint} has keys that are not str")
@@ -123,7 +123,8 @@ def _literal(choices: Sequence[Any]) -> Hint:
     )
 
 
-def _list(item: Hint) -> Hint:
+def list_hint(item: Hint) -> Hint:
+    """A list of such items."""
     if item.free:
         return Hint("list", {"type": "array"}, frozenset((list,)))
     every = _every(item)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar
 
-from apxm.capability.schema import ANYTHING, SUPPORTED, Hint, HintRefused, JsonSchema, Schema, compile_hint, shown
+from apxm.capability.schema import ANYTHING, SUPPORTED, Hint, HintRefused, JsonSchema, Schema, compile_hint, list_hint, shown
 from apxm.errors import InvalidError
 
 if TYPE_CHECKING:
@@ -126,6 +126,14 @@ class Signature:
                 given[name] = value
         return given
 
+    def named_of(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """By name what the function is called with; what *args takes is a list under its name."""
+        spread = [name for name in self.order if name not in self.by_name]
+        given = dict(zip(spread, args))
+        if len(args) > len(spread) and self.rest is not None:
+            given[self.rest] = list(args[len(spread) :])
+        return {**given, **kwargs}
+
     def _refuse_unknown(self, names: Iterable[str], whose: str) -> None:
         if self.extra is not None and self.whole is None:
             return
@@ -145,10 +153,34 @@ class Signature:
         return f"its parameters: {', '.join(parts) or 'none'}" + (", and any others" if self.extra and not self.whole else "")
 
 
+def is_async(fn: Callable[..., Any]) -> bool:
+    """Whether calling it gives something to await."""
+    return inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(getattr(fn, "__call__", None))  # noqa: B004
+
+
+def takes(fn: Callable[..., Any], name: str) -> bool | None:
+    """Whether a function has a parameter of this name; None when it would take it among any others."""
+    try:
+        parameters = inspect.signature(fn).parameters
+    except (TypeError, ValueError):
+        return False
+    if name in parameters and parameters[name].kind in (_P.POSITIONAL_OR_KEYWORD, _P.KEYWORD_ONLY):
+        return True
+    return None if any(each.kind is _P.VAR_KEYWORD for each in parameters.values()) else False
+
+
 def read_signature(
-    fn: Callable[..., Any], whose: str, *, schema: Mapping[str, Any] | None, hidden: Iterable[str] = ()
+    fn: Callable[..., Any],
+    whose: str,
+    *,
+    schema: Mapping[str, Any] | None,
+    hidden: Iterable[str] = (),
+    streams: bool = False,
 ) -> Signature:
-    """The signature of a function; `schema` replaces its type hints, `hidden` parameters are not for callers."""
+    """The signature of a function; `schema` replaces its type hints, `hidden` parameters are not for callers.
+
+    One that `streams` promises what its chunks make: text, bytes, or a list of them.
+    """
     try:
         parameters = [each for each in inspect.signature(fn).parameters.values() if each.name not in hidden]
     except (TypeError, ValueError) as error:
@@ -160,7 +192,7 @@ def read_signature(
     defaults = {each.name: each.default for each in parameters if each.default is not _P.empty}
     required = frozenset(name for name in (*order, *named) if name not in defaults)
     raw = _type_hints(fn, whose, wanted=schema is None)
-    result = _result_hint(raw.pop("return", Any))
+    result = _stream_hint(raw.pop("return", Any)) if streams else _result_hint(raw.pop("return", Any))
     base = Signature(order, named, required, defaults, {}, {}, result, rest, extra)
     if schema is not None:
         return _declared(base, dict(schema), whose)
@@ -225,6 +257,14 @@ def _result_hint(raw: Any) -> Hint:
         return compile_hint(raw)
     except HintRefused:
         return ANYTHING
+
+
+def _stream_hint(raw: Any) -> Hint:
+    """What the chunks of a generator make: `Iterator[str]` a text, `Iterator[int]` a list of int."""
+    item = _result_hint(next(iter(typing.get_args(raw)), Any))
+    if item.free:
+        return ANYTHING
+    return item if item.types in (frozenset((str,)), frozenset((bytes,))) else list_hint(item)
 
 
 def _notes(fn: Callable[..., Any], raw: Mapping[str, Any]) -> dict[str, str]:

@@ -77,7 +77,7 @@ class _Watch:
         self._poll.unregister(0)
         until = monotonic() + END_S
         while monotonic() < until:
-            for pid in _descendants(os.getpid()):
+            for pid in descendants(os.getpid()):
                 with suppress(ProcessLookupError, PermissionError):
                     os.kill(pid, signal.SIGKILL)
             if not self._reap():
@@ -113,7 +113,7 @@ class _Watch:
         os._exit(code & 0xFF)
 
 
-def _descendants(pid: int) -> list[int]:
+def descendants(pid: int) -> list[int]:
     """The processes beneath a process, outer ones first. Those that are started meanwhile may be missing."""
     found = [pid]
     for one in found:  # grows as it goes

@@ -4,23 +4,35 @@ from __future__ import annotations
 
 import re
 from difflib import get_close_matches
+from fnmatch import fnmatchcase
+from math import inf
+from secrets import token_hex
 from threading import Lock
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from apxm.capability.broker import Broker
 from apxm.capability.grants import Grants
+from apxm.capability.limits import Turnstile
+from apxm.capability.policy import UNTRUSTED, Approver, Interceptor
+from apxm.capability.reach import Reach
 from apxm.capability.record import CapabilityRecord, record_of
 from apxm.capability.run import Calls
-from apxm.capability.tools import files
-from apxm.errors import CapabilityError, DeniedError, InvalidError
-from apxm.values import check, settle
+from apxm.capability.sandbox import Sandbox
+from apxm.capability.stages import perform, place_by_name
+from apxm.capability.tools import files, interpreter, shell
+from apxm.capability.tools.web import Web
+from apxm.errors import ApxmError, CapabilityError, DeniedError, InvalidError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from apxm.capability.signature import Placed
 
 __all__ = ["CapabilitySystem", "Grants"]
 
 F = TypeVar("F", bound="Callable[..., Any]")
+I = TypeVar("I", bound=Interceptor)  # noqa: E741
 
 CAPABILITIES_MAX = 10_000  # one registered for each request is a leak, and this names it
 _NAME = re.compile(r"[A-Za-z_][\w.:/-]{0,127}")
@@ -38,7 +50,15 @@ class CapabilitySystem:
         self._records: Mapping[str, CapabilityRecord] = MappingProxyType({})
         self.generation = 0
         self.calls = Calls()
-        for name, record in files.records().items():
+        self.turnstile = Turnstile()
+        self._hooks: tuple[tuple[Interceptor, tuple[str, ...] | None], ...] = ()
+        self._approver: Approver | None = None
+        self._untrusted = UNTRUSTED
+        self.broker = Broker()
+        self.web = Web(self.broker)
+        self.sandbox = Sandbox()
+        tools = (files.records(), self.web.records(), shell.records(self.sandbox), interpreter.records(self.sandbox))
+        for name, record in (pair for records in tools for pair in records.items()):
             self.register(name, record, builtin=True)
 
     def register(self, name: str, record: CapabilityRecord, *, builtin: bool = False) -> CapabilityRecord:
@@ -109,22 +129,80 @@ class CapabilitySystem:
         *,
         timeout_ms: float | None = None,
         grants: Grants | None = None,
+        key: str | None = None,
     ) -> Any:
-        """Call a capability once with arguments by name, for the host: checked, with timeout, not retried.
+        """Call a capability once with arguments by name, for the host: all stages, with timeout, not retried.
 
-        A tool that works beneath directories needs `grants` that name them, as in a program.
+        A tool that works beneath directories needs `grants` that name them, as in a program. The host's arguments have no
+        labels: it knows where they come from. `key` is the idempotency key, one of its own for each call unless given.
         """
         record = granted(self.get(name), grants or Grants())
-        whose, signature = f"capability `{name}`", record.signature
-        given = settle(dict(arguments or {}), where=f"the arguments of {whose}")
-        check(given, f"the arguments of {whose}")
-        rest = given.pop(signature.rest, []) if signature.rest is not None else []
-        if not isinstance(rest, list):
-            raise InvalidError(f"argument `{signature.rest}` of {whose} is no list")
-        placed = signature.place((), given, whose, default=lambda value: value, rest=rest)
-        signature.verify(placed, whose)
-        timeout_s = None if timeout_ms is None else timeout_ms / 1e3
-        return await self.calls.call(record, placed.args, placed.kwargs, timeout_s=timeout_s)
+        return await perform(self, record, _Host(record, arguments or {}, timeout_ms, key))
+
+    # ---- policy ----------------------------------------------------------------------------------------------------
+    def intercept(self, fn: I, names: Iterable[str] | None = None) -> I:
+        """Let `fn(request)` see every call, or those of some capabilities (patterns: `files/*`), before anything is checked.
+
+        It gives Allow(), Deny(reason) or Edit(arguments), or awaits something and then gives it. Interceptors are asked in
+        the order in which they were added. One that raises denies. It runs on the loop: a sync one must not block.
+        """
+        if not callable(fn):
+            raise InvalidError(f"the interceptor is a {type(fn).__name__}, expected a function of the request")
+        patterns = None if names is None else tuple(names)
+        with self._lock:
+            self._hooks = (*self._hooks, (fn, patterns))
+            self.generation += 1
+        return fn
+
+    def remove_interceptor(self, fn: Interceptor) -> bool:
+        """Forget an interceptor; False when there was none of it."""
+        with self._lock:
+            left = tuple(hook for hook in self._hooks if hook[0] is not fn)
+            found = len(left) < len(self._hooks)
+            self._hooks = left
+            self.generation += found
+        return found
+
+    def hooks(self, name: str) -> tuple[Interceptor, ...]:
+        """The interceptors of one capability, in order."""
+        if not self._hooks:
+            return ()
+        return tuple(fn for fn, patterns in self._hooks if patterns is None or any(fnmatchcase(name, one) for one in patterns))
+
+    @property
+    def approver(self) -> Approver | None:
+        """Who is asked where a person has to decide: `fn(request)` gives True, False, Allow() or Deny(reason), or awaits it.
+
+        A def runs on a thread, so it may block. None: nobody; such calls are denied.
+        """
+        return self._approver
+
+    @approver.setter
+    def approver(self, fn: Approver | None) -> None:
+        if fn is not None and not callable(fn):
+            raise InvalidError(f"the approver is a {type(fn).__name__}, expected a function of the request, or None")
+        with self._lock:
+            self._approver = fn
+            self.generation += 1
+
+    @property
+    def untrusted(self) -> tuple[str, ...]:
+        """Patterns of the labels that must not reach arguments of guarded capabilities; () switches the policy off."""
+        return self._untrusted
+
+    @untrusted.setter
+    def untrusted(self, patterns: Iterable[str]) -> None:
+        self._untrusted = tuple(patterns)
+
+    # ---- limits ----------------------------------------------------------------------------------------------------
+    def resources(self, sizes: Mapping[str, int] | None = None) -> dict[str, tuple[int, int]]:
+        """Say how many calls may hold a resource at once (1 for those nobody mentions); gives (now, at most) of each."""
+        self.turnstile.resize(sizes or {})
+        return self.turnstile.sizes()
+
+    def stats(self) -> dict[str, dict[str, Any]]:
+        """What became of the calls of each capability since it was registered: see Tally.to_map."""
+        return {name: record.tally.to_map() for name, record in sorted(self._records.items())}
 
     def abandoned(self) -> list[str]:
         """Names of capabilities whose calls were given up and still hold a thread."""
@@ -133,6 +211,8 @@ class CapabilitySystem:
     def close(self) -> None:
         """End the threads and processes; bounded and idempotent. Nothing can be called afterwards."""
         self.calls.close()
+        self.sandbox.close()
+        self.broker.close()
 
     def _nearest(self, name: str) -> str:
         close = get_close_matches(name, self._records, 1)
@@ -141,20 +221,87 @@ class CapabilitySystem:
         return "registered: " + (", ".join(f"`{each}`" for each in sorted(self._records)[:20]) or "none")
 
 
+class _Host:
+    """The host as a client: no budget, no retries, no labels; it is trusted."""
+
+    run = agent = node = None
+    retries = 0
+    until = deadline = inf
+
+    def __init__(self, record: CapabilityRecord, arguments: Mapping[str, Any], timeout_ms: float | None, key: str | None) -> None:
+        self.record, self.arguments = record, arguments
+        self.timeout_s = None if timeout_ms is None else timeout_ms / 1e3
+        self.where = f"capability `{record.name}`"
+        self._key = key
+
+    def placed(self) -> Placed[Any]:
+        return place_by_name(self.record, self.arguments, self.where)
+
+    def prepared(self) -> tuple[Sequence[Any], Mapping[str, Any]]:
+        placed = self.placed()
+        self.record.signature.verify(placed, self.where)
+        return placed.args, placed.kwargs
+
+    def labels(self) -> dict[str, tuple[str, ...]]:
+        return {}
+
+    def trusts(self, label: str, capability: str) -> bool:
+        return True
+
+    def key(self, arguments: Mapping[str, Any]) -> str:
+        if self._key is None:
+            self._key = token_hex(16)
+        return self._key
+
+    def reserve(self) -> None:
+        return None
+
+    def spend(self) -> None:
+        return None
+
+    def permit(self) -> bool:
+        return False
+
+    def announce(self, attempt: int, seconds: float, error: ApxmError) -> None:
+        return None
+
+    def tell(self, *said: Any) -> None:
+        return None
+
+    def chunk(self) -> None:
+        return None
+
+
 def granted(record: CapabilityRecord, grants: Grants, *, explicit: bool = False) -> CapabilityRecord:
     """The record, working beneath the granted directories if it needs some; DeniedError says what to grant.
 
     A capability of the host needs no grant, unless `explicit`.
     """
     name = record.name
+    if not grants.admits(name):
+        said = ", ".join(f"`{each}`" for each in sorted(grants.bounds or ())) or "none"
+        raise DeniedError(
+            f"capability `{name}` is none of those that the agent declares: {said}",
+            hint=f"add `{name}` to the `capabilities` of the agent, or let another agent call it",
+        )
     if record.rooted:
         roots = grants.roots(name)
-        if not roots:
+        if not roots and not (record.rooted == "optional" and grants.allows(name)):
             raise DeniedError(
                 f"capability `{name}` works beneath granted directories, and none is granted",
                 hint=f"grant `{name}=DIRECTORY`, e.g. RunOptions(grants=['{name}=docs']) or --grant {name}=docs",
             )
         return record.beneath(roots)
+    if record.hosted:
+        hosts = grants.scopes(name)
+        if not hosts:
+            raise DeniedError(
+                f"capability `{name}` reaches granted hosts, and none is granted",
+                hint=f"grant `{name}=HOST`, e.g. RunOptions(grants=['{name}=example.org']) or --grant {name}=example.org; "
+                f"`{name}=*` grants every public host",
+            )
+        Reach.parse(hosts)
+        return record.within(hosts)
     if (record.builtin or explicit) and not grants.allows(name):
         raise DeniedError(
             f"capability `{name}` is not granted", hint=f"grant it: RunOptions(grants=['{name}']) or --grant {name}"

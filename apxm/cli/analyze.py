@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from apxm.cli.command import JSON, Command, Option
@@ -12,12 +13,14 @@ if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Iterator, Mapping, Sequence
 
-    from apxm.artifact.format import Artifact
+    from apxm.artifact.format import Artifact, FlowKey
     from apxm.capability.record import CapabilityRecord
     from apxm.graph.amounts import Bound
     from apxm.graph.analysis import Analysis, Shape
     from apxm.graph.bounds import Certificate
     from apxm.graph.critical import Step
+    from apxm.graph.model import Graph
+    from apxm.graph.reached import Reach
     from apxm.observability.history import History
 
 CONFIG = next(option for option in SETTINGS if option.name == "--config")
@@ -56,6 +59,7 @@ def analyze(order: Namespace) -> int:
     from apxm.graph.analysis import analyse
     from apxm.graph.bounds import bounds
     from apxm.graph.critical import critical_path
+    from apxm.graph.render.overlay import with_plans
 
     program = source.load(order.file)
     offered = source.offered(program, order.capabilities)
@@ -68,26 +72,56 @@ def analyze(order: Namespace) -> int:
         history, doubts = recorded.history(order.run, program, artifact, [".".join(key)], offered, order.config)
         for doubt in doubts:
             report.say(printable(f"note: {doubt}"))
-        path = critical_path(history, flows)
+        path = critical_path(history, with_plans(flows, history))
     analysis = analyse(flows, key, effects=known, history=history)
     certificate = bounds(flows, key, known)
+    exposed = exposed_calls(flows, key, known, offered)
     if order.json:
-        said = {**analysis_map(analysis), "certificate": certificate_map(certificate)}
+        said = {**analysis_map(analysis), "certificate": certificate_map(certificate), "untrusted": reach_maps(exposed)}
         report.emit(as_json(said if history is None else {**said, "run": run_map(history, path)}))
         return Exit.OK
     lines = [*analysis_lines(analysis), *(run_lines(history, path) if history is not None else ()), *bound_lines(certificate)]
+    lines += reach_lines(exposed)
     report.emit(printable("\n".join(lines)))
     return Exit.OK
 
 
+def exposed_calls(
+    flows: Mapping[FlowKey, Graph], entry: FlowKey, known: Mapping[str, str | None], offered: Mapping[str, CapabilityRecord]
+) -> list[Reach]:
+    """The guarded calls that untrusted text can reach, and that no record lets it. A capability nobody described is guarded."""
+    from apxm.capability.policy import UNTRUSTED, matches, untrusted
+    from apxm.graph.reached import reached
+
+    records = built_in() | {name: record.registered(name, builtin=False) for name, record in offered.items()}
+    labels = {name: record.label for name, record in records.items()}
+    labels |= {name: None for name, effect in known.items() if effect == "pure" and name not in labels}
+    found = []
+    for reach in reached(flows, entry, labels):
+        trusts = records[reach.capability].trusts if reach.capability in records else ()
+        left = tuple(one for one in reach.labels if untrusted(one, UNTRUSTED) and not matches(one, trusts))
+        if left and known.get(reach.capability, "guarded") == "guarded":
+            found.append(replace(reach, labels=left))
+    return found
+
+
 def effects(artifact: Artifact, offered: Mapping[str, CapabilityRecord]) -> dict[str, str | None]:
     """Effect classes by capability: of the built-in tools, of what the artifact knows, of what is offered."""
-    from apxm.capability.tools import files
-
-    known: dict[str, str | None] = {name: record.effect.value for name, record in files.records().items()}
+    known: dict[str, str | None] = {name: record.effect.value for name, record in built_in().items()}
     for facts in artifact.manifest.values():
         known |= {name: fact.effect for name, fact in facts.items() if fact.effect is not None}
     return known | {name: record.effect.value for name, record in offered.items()}
+
+
+def built_in() -> dict[str, CapabilityRecord]:
+    """The tools that every runtime has."""
+    from apxm.capability.system import CapabilitySystem
+
+    system = CapabilitySystem()
+    try:
+        return {name: system.get(name) for name in system.list_capability_names()}
+    finally:
+        system.close()
 
 
 # ---- for a script ----------------------------------------------------------------------------------------------------
@@ -121,6 +155,11 @@ def certificate_map(certificate: Certificate) -> dict[str, Any]:
 
 def _bound_map(bound: Bound) -> dict[str, Any]:
     return {"at_most": bound.limit, "text": str(bound), "unbounded_by": list(bound.unbounded_by)}
+
+
+def reach_maps(exposed: Sequence[Reach]) -> list[dict[str, Any]]:
+    """JSON form of the guarded calls that untrusted text can reach."""
+    return [{"flow": one.flow, "node": one.node, "capability": one.capability, "labels": list(one.labels)} for one in exposed]
 
 
 def run_map(history: History, path: Sequence[Step]) -> dict[str, Any]:
@@ -223,6 +262,19 @@ def bound_lines(certificate: Certificate) -> Iterator[str]:
         yield ""
         yield "included"
         yield from _listed(certificate.included)
+
+
+def reach_lines(exposed: Sequence[Reach]) -> Iterator[str]:
+    """The guarded calls that a run refuses, unless it is told to trust what reaches them."""
+    from apxm.cli.text import line
+
+    if not exposed:
+        return
+    yield ""
+    yield "untrusted text reaches (a run needs --trust LABEL=NAME, or somebody who approves)"
+    for one in exposed[:ROWS_MAX]:
+        yield f"  {line(one.capability, 40)} at {line(one.node, 40)} of {line(one.flow, 60)}: {line(', '.join(one.labels), 80)}"
+    yield from _more(len(exposed))
 
 
 def _named_lines(several: Mapping[str, Bound]) -> Iterator[str]:

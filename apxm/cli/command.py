@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 class Option:
     """One option (`--name`) or argument (`file`) of a command.
 
-    An option without `metavar` is a flag. `type` converts the text. `repeat` collects every value in a list. An argument
+    An option without `metavar` is a flag. `type` converts the text. `repeat` collects every value in a list: of an argument,
+    one or more. An argument
     that is `optional` may be left out.
     """
 
@@ -42,7 +43,7 @@ class Option:
     def label(self) -> str:
         """How help and the reference write it."""
         if self.is_argument:
-            return f"[{self.metavar}]" if self.optional else str(self.metavar)
+            return f"[{self.metavar}]" if self.optional else f"{self.metavar}{'...' if self.repeat else ''}"
         names = [self.name, self.short] if self.short else [self.name]
         return ", ".join(f"{name} {self.metavar}" if self.metavar else name for name in names)
 
@@ -98,7 +99,8 @@ class _Parser(argparse.ArgumentParser):
 
 def _add(parser: argparse.ArgumentParser, option: Option) -> None:
     if option.is_argument:
-        parser.add_argument(option.name, metavar=option.metavar, help=option.help, nargs="?" if option.optional else None)
+        nargs = "?" if option.optional else "+" if option.repeat else None
+        parser.add_argument(option.name, metavar=option.metavar, help=option.help, nargs=nargs)
         return
     names = [option.name, option.short] if option.short else [option.name]
     if option.metavar is None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 HELP = Option("--help", "show what the command does and its options", short="-h")
+REPEATED_MAX = 16  # places of an argument that repeats, as bash knows them
 _PATHS = ("FILE", "FOLDER", "DIR", "PATH", "OUT")  # a value whose placeholder says one of these is a file
 
 
@@ -131,7 +132,7 @@ def bash(known: Words) -> str:
             "options": _all_names(options_of(command)),
             "takes": _all_names(takes),
             "files": _all_names(filter(is_path, takes)),
-            "arguments": ["FILE" if is_path(option) else "" for option in arguments_of(command)],
+            "arguments": [word for option in arguments_of(command) for word in _bash_places(option)],
         }
         said = " ".join(f"{part}=({_bash_words(words)})" for part, words in parts.items() if any(words))
         cases.append(f"            {shlex.quote(name)}) {said} ;;")
@@ -149,6 +150,11 @@ def bash(known: Words) -> str:
 def _bash_case(when: str, option: Option) -> str:
     found = flags.choices(option)
     return f"                {shlex.quote(when)}) words=({_bash_words(found)}) ;;" if found else ""
+
+
+def _bash_places(option: Option) -> list[str]:
+    """What the places of an argument are for: `FILE`, or what its case says."""
+    return ["FILE" if is_path(option) else ""] * (REPEATED_MAX if option.repeat else 1)
 
 
 def _bash_words(words: Iterable[str]) -> str:
@@ -215,7 +221,8 @@ def _zsh_option(option: Option) -> list[str]:
 
 
 def _zsh_argument(place: int, option: Option) -> str:
-    return f"{place}:{':' if option.optional else ''}{_zsh_escaped(option.metavar or option.name)}:{_zsh_action(option)}"
+    where = "*" if option.repeat else f"{place}"
+    return f"{where}:{':' if option.optional else ''}{_zsh_escaped(option.metavar or option.name)}:{_zsh_action(option)}"
 
 
 def _zsh_action(option: Option) -> str:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 _OVERRIDES = {
     "--deadline": "run.deadline_s",
     "--grant": "grants",
+    "--trust": "trust",
     "--capabilities": "capabilities",
     "--model": "run.model",
     "--max-parallelism": "run.max_parallelism",
@@ -25,7 +26,13 @@ _OVERRIDES = {
 OPTIONS = (
     Option("--deadline", "end the run after this time", "SECONDS", type=float),
     Option("--budget", "what the run may spend: llm_calls=10,nodes=1000; repeatable", "NAME=N,…", repeat=True),
-    Option("--grant", "allow a capability; for read, list and write: in a folder; repeatable", "NAME[=FOLDER]", repeat=True),
+    Option(
+        "--grant",
+        "allow a capability; read, list, write: in a folder; http_get: from a host; repeatable",
+        "NAME[=FOLDER]",
+        repeat=True,
+    ),
+    Option("--trust", "let values from there (`llm:*`, `web`) reach guarded tools; repeatable", "LABEL[=NAME]", repeat=True),
     Option("--capabilities", "register the CAPABILITIES of a file or module; repeatable", "FILE.py", repeat=True),
     Option("--model", "`extractive` (default), `scripted:FILE`, or a model of the configuration by name", "MODEL"),
     Option("--max-parallelism", "how many operations may wait at once", "N", type=int),

@@ -57,8 +57,8 @@ def graph(order: Namespace) -> int:
     form, target = _form(order), _target(order, program)
     offered = source.offered(program, ())
     artifact = program.artifact or program.compiled_report(0, offered)[0]
-    flows = lift(artifact)
-    run, notes = _run(order, program, artifact, flows, offered)
+    flows: Mapping[FlowKey, Graph] = lift(artifact)
+    flows, run, notes = _run(order, program, artifact, flows, offered)
     if order.flow is not None:
         dag = artifact.into_dag(order.flow)
         flows = {(dag.agent, dag.name): flows[dag.agent, dag.name]}
@@ -119,15 +119,16 @@ def _run(
     artifact: Artifact,
     flows: Mapping[FlowKey, Graph],
     offered: Mapping[str, CapabilityRecord],
-) -> tuple[Overlay | None, list[str]]:
-    """The run that was asked for, laid over the flows, and what makes it doubtful."""
+) -> tuple[Mapping[FlowKey, Graph], Overlay | None, list[str]]:
+    """The flows with the plans of the run that was asked for, the run laid over them, and what makes it doubtful."""
     if order.run is None:
-        return None, []
+        return flows, None, []
     from apxm.cli.recorded import history
-    from apxm.graph.render.overlay import overlay
+    from apxm.graph.render.overlay import overlay, with_plans
 
     ran, doubts = history(order.run, program, artifact, [".".join(key) for key in flows], offered, order.config)
-    return overlay(ran, flows), doubts
+    flows = with_plans(flows, ran)
+    return flows, overlay(ran, flows), doubts
 
 
 def _save(target: Path, text: str) -> None:

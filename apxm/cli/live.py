@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from apxm.cli.text import count, duration, line, printable
+from apxm.cli.view import question
 from apxm.observability import events
 
 if TYPE_CHECKING:
@@ -60,6 +61,8 @@ class LiveTree:
         match event:
             case events.Printed():
                 self.console.print(Text(printable(event.text)))
+            case events.Paused():
+                self.console.print(Text(question(event), style="bold yellow"))
             case events.NodeEnded(outcome="failed") if event.path:
                 self.console.print(Text(f"✗ {line(event.name, 40)}: {line(event.error or 'failed', 200)}", style="red"))
 
@@ -107,6 +110,8 @@ class LiveTree:
     def _detail(self, row: Row) -> RenderableType:
         if row.note:
             return Text(line(row.note, 100), style="red" if row.ended["failed"] else "yellow")
+        if row.planned:
+            return Text(f"a plan of {count(row.planned, 'node')}", style="dim")
         if row.frames_total and (row.running or not row.finished):
             return bar(row.frames_closed, row.frames_total)
         if row.frames_total or row.frames_opened:

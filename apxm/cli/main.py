@@ -21,6 +21,14 @@ COMMANDS = {
     "runs ls": "runs",
     "runs show": "runs",
     "runs gc": "runs",
+    "pending": "pending",
+    "answer": "pending",
+    "queue put": "queue",
+    "queue list": "queue",
+    "queue show": "queue",
+    "queue requeue": "queue",
+    "queue drop": "queue",
+    "queue purge": "queue",
     "compile": "compile",
     "validate": "validate",
     "inspect": "inspect",
@@ -30,6 +38,7 @@ COMMANDS = {
     "schema": "schema",
     "ops list": "ops",
     "ops show": "ops",
+    "mcp serve": "mcp",
     "doctor": "doctor",
     "config show": "config",
     "completion": "completion",
@@ -88,5 +97,5 @@ def _dispatch(given: list[str]) -> int:
 def overview() -> str:
     """What `apxm --help` prints."""
     lines = ["usage: apxm COMMAND [options]", "", "Compile, run and look into agent programs.", "", "commands:"]
-    lines += [f"  {name:<12} {command(name).summary}" for name in COMMANDS]
+    lines += [f"  {name:<13} {command(name).summary}" for name in COMMANDS]
     return "\n".join([*lines, "", "`apxm COMMAND --help` explains one of them, `apxm --version` prints the version."])

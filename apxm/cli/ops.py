@@ -58,7 +58,6 @@ def operation_map(row: Operation) -> dict[str, Any]:
         "labels": [*row.labels, "error"],
         "regions": list(row.regions),
         "needs": [list(group) for group in row.needs],
-        "runs": runs(row),
         "python": in_python(row),
         "attributes": [attribute_map(attribute) for attribute in row.attributes],
     }
@@ -83,17 +82,9 @@ def effect_of(row: Operation) -> str:
     return row.effect.value if row.effect else "of its body or callee"
 
 
-def runs(row: Operation) -> bool:
-    """Whether this version has a handler for it, or compiles it away; any other is refused when a program is bound."""
-    from apxm.executor.dispatch import COMPILED_AWAY, binders
-
-    return row.name in COMPILED_AWAY or row.name in binders()
-
-
 def operation_line(row: Operation) -> str:
     """Name, category, effect and the first sentence."""
-    later = "" if runs(row) else "(later) "
-    return f"{row.name:<16} {row.category:<16} {effect_of(row):<22} {later}{first_sentence(row.doc)}"
+    return f"{row.name:<16} {row.category:<16} {effect_of(row):<22} {first_sentence(row.doc)}"
 
 
 def first_sentence(doc: str) -> str:
@@ -158,8 +149,6 @@ def facts(row: Operation) -> list[tuple[str, str]]:
         found.append(("regions", ", ".join("one per case" if region == "*" else region for region in row.regions)))
     found += [("needs", "one of " + ", ".join(group)) for group in row.needs]
     found.append(("in Python", in_python(row)))
-    if not runs(row):
-        found.append(("status", "validates; this version has no handler for it yet"))
     return found
 
 

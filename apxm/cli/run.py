@@ -13,7 +13,7 @@ from apxm.cli.flags import OPTIONS as SETTINGS
 
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from apxm.capability.record import CapabilityRecord
     from apxm.cli.recording import Recording
@@ -35,6 +35,7 @@ OPTIONS = (
     Option("--param", "a parameter, converted to its declared type; repeatable", "NAME=VALUE", repeat=True),
     Option("--params", "a JSON object of parameters; --param goes before it", "FILE"),
     *SETTINGS,
+    Option("--wait", "wait for people without end: see PAUSE and `apxm pending`"),
     Option("--trace", "time per node; with --json: every event"),
     Option("--events", "write every event to a file, as JSON lines; `-`: to standard output, in place of the result", "FILE"),
     Option("--no-record", "keep no record of this run for `apxm runs`"),
@@ -61,9 +62,9 @@ def run(order: Namespace) -> int:
     artifact = program.compiled(offered)
     dag = artifact.into_dag(order.flow)
     parameters = bind(order.param, Path(order.params) if order.params else None, dag.parameters)
-    options = settings.run_options(trace=order.trace, metadata=metadata(order.file, artifact))
+    options = settings.run_options(wait=order.wait, trace=order.trace, metadata=metadata(order.file, artifact))
     with Runtime(settings.runtime_config()) as runtime, Recording(order, settings) as recording, Telemetry(runtime, settings):
-        _equip(runtime, settings, dag, offered)
+        equip(runtime, settings, [dag], offered)
         progress = Progress.of(dag, time.monotonic)
         handle = runtime.start(dag, parameters, run=options)
         return _see_through(handle, progress, recording, order)
@@ -107,8 +108,8 @@ def _see_through(handle: RunHandle, progress: Progress, recording: Recording, or
     return exit_code(result.unhandled[0]) if result.unhandled else Exit.OK
 
 
-def _equip(runtime: Runtime, settings: Settings, dag: ExecutionDag, offered: Mapping[str, CapabilityRecord]) -> None:
-    """Register the capabilities and the models that the program asks for; refuse a typed grant of something not there."""
+def equip(runtime: Runtime, settings: Settings, dags: Sequence[ExecutionDag], offered: Mapping[str, CapabilityRecord]) -> None:
+    """Register the capabilities and the models that the programs ask for; refuse a typed grant of something that is not there."""
     from apxm.cli.text import spelling
     from apxm.errors import InvalidError
 
@@ -120,15 +121,19 @@ def _equip(runtime: Runtime, settings: Settings, dag: ExecutionDag, offered: Map
         name = grant.partition("=")[0]
         if name not in known and origin.layer == "flag":  # a configuration grants for many programs
             raise InvalidError(f"--grant names `{name}`, which is no capability of this run", hint=spelling(name, known))
+    for trust, origin in zip(settings.trust, settings.origins("trust")):
+        _, equals, name = trust.partition("=")
+        if equals and name.strip() not in known and origin.layer == "flag":
+            raise InvalidError(f"--trust names `{name}`, which is no capability of this run", hint=spelling(name, known))
     if settings.models or settings.run.model is not None:
-        _register_models(runtime, settings, dag)
+        _register_models(runtime, settings, dags)
 
 
-def _register_models(runtime: Runtime, settings: Settings, dag: ExecutionDag) -> None:
-    """Those that the program asks for, before it starts: what they lack is missed now, and nothing is built in vain."""
+def _register_models(runtime: Runtime, settings: Settings, dags: Sequence[ExecutionDag]) -> None:
+    """Those that the programs ask for, before they start: what they lack is missed now, and nothing is built in vain."""
     from apxm.settings.models import asked_for
 
-    asked = asked_for(dag)
+    asked = {name for dag in dags for name in asked_for(dag)}
     if None in asked or settings.origins("run.model")[0].layer == "flag":
         runtime.models.register(*settings.default_model(), default=True)
     for name, table in settings.models.items():

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
+    from apxm.observability.events import Spliced
     from apxm.observability.history import History, PlaceFacts
     from apxm.observability.record import RunStore
     from apxm.observability.summary import Summary
@@ -191,8 +192,15 @@ def run_map(run: Summary, history: History) -> dict[str, Any]:
         "places": [place_map(facts) for facts in slowest(history)],
         "failures": [place_map(facts) for facts in failures(history)],
         "fallbacks": [place_map(facts) for facts in fallbacks(history)],
+        "plans": [plan_map(plan) for plan in history.splices],
         "lost": sum(gap.last - gap.first + 1 for gap in history.gaps),
     }
+
+
+def plan_map(plan: Spliced) -> dict[str, Any]:
+    """A plan that a model made and the run took in, as data; its graph is in the record."""
+    names = ("node", "name", "step", "nodes", "edges", "depth", "digest", "capabilities", "operations")
+    return {"path": [list(step) for step in plan.path], **{name: getattr(plan, name) for name in names}}
 
 
 def place_map(facts: PlaceFacts) -> dict[str, Any]:
@@ -258,6 +266,9 @@ def run_text(run: Summary, history: History) -> str:
     if (waited := parallelism(history)) is not None:
         facts.append(("parallelism", f"{waited.get('max', 1):g} (average {waited.get('avg', 1):.1f})"))
     facts += [("model", model_text(name, used)) for name, used in models(history).items()]
+    if history.splices:
+        deep = max(plan.depth for plan in history.splices)
+        facts.append(("plans", f"{count(len(history.splices), 'plan')} of models, at most {deep:,} within each other"))
     if history.gaps:
         facts.append(("lost", count(sum(gap.last - gap.first + 1 for gap in history.gaps), "event") + " not recorded"))
     failed = failures(history)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import threading
 from typing import TYPE_CHECKING, Protocol
@@ -80,6 +81,10 @@ class Lines:
         match event:
             case events.Printed():
                 self._write(printable(event.text))
+            case events.Paused():
+                self._say(question(event))
+            case events.Spliced():
+                self._say(f"+ {line(event.name, 40)}: {plan_of(event)}")
             case events.NodeRetried():
                 self._say(f"! {self._name(event)} is tried again in {duration(event.seconds)}: {line(event.error, 160)}")
             case events.NodeEnded(outcome="failed"):
@@ -108,6 +113,18 @@ class Lines:
             with self.progress.lock:
                 busy = "; ".join(state_of(row) for row in self.progress.running() if row.depth == 0)
             self._say(f"… {busy or 'waiting'}")
+
+
+def plan_of(event: events.Spliced) -> str:
+    """A plan that a model made: `a plan of 3 nodes (ASK, 2 INV), may call look`."""
+    names = ", ".join(line(f"{number} {op}" if number > 1 else op, 40) for op, number in event.operations.items())
+    calls = f", may call {line(', '.join(event.capabilities), 100)}" if event.capabilities else ""
+    return f"a plan of {count(event.nodes, 'node')} ({names}){calls}"
+
+
+def question(event: events.Paused) -> str:
+    """What a program asks, and how to answer."""
+    return f"? {line(event.message, 400)}  (`apxm answer {shlex.quote(printable(event.checkpoint))} VALUE`)"
 
 
 def state_of(row: Row) -> str:

@@ -9,7 +9,7 @@ from apxm.artifact.format import Artifact, CapabilityFacts, FlowKey
 from apxm.artifact.manifest import capabilities_of
 from apxm.collector import collector_paused
 from apxm.compiler.emit import emit
-from apxm.compiler.lower import lower
+from apxm.compiler.lower import lower, put_agent_first
 from apxm.compiler.passes import optimise
 from apxm.compiler.report import PassLog, Report
 from apxm.errors import CompileError
@@ -56,6 +56,7 @@ def _compiled(program: Program, name: str, level: int, facts: Mapping[str, Capab
             before += sum(len(inner.steps) for inner in draft.walk())
             if level:
                 optimise(draft, facts, logs)
+            put_agent_first(draft)
             after += sum(len(inner.steps) for inner in draft.walk())
             draft.metadata["is_entry"] = graph is entries[agent.name]
             flows[agent.name, graph.name] = emit(draft, agent.name)

@@ -8,6 +8,7 @@ from apxm.compiler.draft import Draft, draft_of
 from apxm.compiler.loops import fold_loop
 from apxm.compiler.tries import fold_try
 from apxm.errors import CompileError
+from apxm.graph.model import Dependency, Edge
 
 if TYPE_CHECKING:
     from apxm.graph.model import Graph
@@ -25,6 +26,20 @@ def lower(graph: Graph) -> Draft:
             inner.exits = _exits(inner)
         _check_exit_names(inner)
     return draft
+
+
+def put_agent_first(draft: Draft) -> None:
+    """Let everything in a flow wait for its AGENT: an Effect edge to each step that waits for no other step.
+
+    The last thing done to a draft, as a pass may make a step the first of its flow. A RETURN, which takes only Data, needs
+    none: it lets effects finish that are ready.
+    """
+    agent = next((id for id, step in draft.steps.items() if step.op.name == "AGENT"), None)
+    if agent is None:
+        return
+    waiting = {edge.target for edge in draft.edges if isinstance(edge.source, int)}
+    waiting |= {id for id, step in draft.steps.items() if step.op.name == "RETURN"}
+    draft.edges += [Edge(agent, id, Dependency.EFFECT) for id in draft.steps if id != agent and id not in waiting]
 
 
 def _fold(draft: Draft) -> None:
@@ -48,7 +63,8 @@ def _exits(draft: Draft) -> list[int]:
     if returns:
         return returns
     outs = draft.outs()
-    return [id for id in draft.steps if not outs[id]]
+    ends = [id for id in draft.steps if not outs[id]]
+    return [id for id in ends if draft.steps[id].op.name != "AGENT"] or ends  # an AGENT alone in its flow
 
 
 def _named(draft: Draft, name: str | int) -> int:

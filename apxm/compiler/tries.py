@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, NoReturn
 
@@ -35,6 +36,8 @@ def fold_try(draft: Draft, head: Step) -> None:
         if part in labels:
             entry = (lambda edge: "error") if part == "catch" else (lambda edge: given)
             region = cut(draft, parts[part], f"{draft.name}/{head.name}/{part}", inlets, entry, (head.id,))
+            if part != "catch" and given is None:
+                _check_fed(draft, head, part, region)
             _give_result(draft, head, part, region, parts[part], entry)
             head.regions[part] = region
     asked = {parameter.name for region in head.regions.values() for parameter in region.parameters}
@@ -64,6 +67,19 @@ def _first_input(draft: Draft, head: Step, inlets: Inlets) -> str | None:
     first = inputs[0]
     draft.edges = [replace(edge, port=port) if edge is first else edge for edge in draft.edges]
     return port
+
+
+def _check_fed(draft: Draft, head: Step, part: str, region: Draft) -> None:
+    """Refuse a step that lives on the value of the node, when the node has no input whose value it could pass on."""
+    after = {edge.target for edge in draft.edges if edge.source == head.id and edge.dependency is Dependency.DATA}
+    fed = Counter(edge.target for edge in region.edges if edge.dependency is Dependency.DATA)
+    for step in region.steps.values() if after else ():
+        given = {name for name, value in step.attributes.items() if value != ""}
+        given.update(f"<{name}>" for name in step.regions)
+        lacks = any("input" in group and given.isdisjoint(group) for group in step.op.needs)
+        if step.id in after and (fed[step.id] < step.op.inputs_min or (lacks and not fed[step.id])):
+            what = f"feeds `{step.name}`, which needs an input, and there is none to pass on"
+            _refuse(draft, head, part, what, f"give TRY_CATCH `{head.name}` an input")
 
 
 def _give_result(

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from contextlib import suppress
+from functools import partial
 from itertools import count, pairwise
 from operator import sub
+from threading import Lock
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from apxm.coordination.mailbox import Recipients
 from apxm.dag import DATA
 from apxm.engine.checking import checked
 from apxm.errors import ApxmError, BindError
@@ -20,14 +23,15 @@ from apxm.scheduler.plan import ExecutionPlan
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from apxm.aam.flows import FlowRegistry
-    from apxm.capability.system import CapabilitySystem, Grants
+    from apxm.capability.system import CapabilitySystem
+    from apxm.coordination.system import CoordinationSystem
     from apxm.dag import ExecutionDag
+    from apxm.engine.agents import Agents
     from apxm.executor.bind import Body, Bound
     from apxm.graph.ops import Operation
     from apxm.llm.registry import ModelRegistry
 
-_FLOW_CALL = OPERATIONS["FLOW_CALL"].code
+_FLOW_CALL, _COMMUNICATE = OPERATIONS["FLOW_CALL"].code, OPERATIONS["COMMUNICATE"].code
 _NONE: Mapping[str, Any] = {}  # one object, so that nodes without attributes can share a handler
 
 
@@ -38,19 +42,25 @@ class Binder:
         self,
         capabilities: CapabilitySystem,
         models: ModelRegistry,
-        flows: FlowRegistry,
-        grants: Grants,
+        agents: Agents,
         window: int,
         check: bool = False,
         explicit: bool = False,
+        coordination: CoordinationSystem | None = None,
+        waits: bool = False,
     ) -> None:
         self._check, self._explicit = check, explicit
-        self._shared = (capabilities, models, flows, grants, window)
+        self._coordination, self._waits = coordination, waits
+        self.agents = agents
+        self._shared = (capabilities, models, window)
+        self._adopted: dict[tuple[str, ExecutionDag], ExecutionDag] = {}
         self._flows: dict[ExecutionDag, Binding] = {}
         self._filled: set[ExecutionDag] = set()
+        self._lock = Lock()  # of what runs add
 
     def bind(self, dag: ExecutionDag) -> Binding:
         """Raises BindError for what this runtime does not have, DeniedError for what was not granted."""
+        self.agents.terms(dag)  # before those of its callees: an agent of that name is the one of this program
         # Callees first, and no call within a call: a program may have as long a chain of flows as it likes.
         waiting = [dag]
         while waiting:
@@ -70,17 +80,51 @@ class Binder:
         stack = [dag]
         while stack:
             one = stack.pop()
-            for op, place in set(zip(one.ops, one.attributes.places)) if _FLOW_CALL in one.ops else ():
-                if op == _FLOW_CALL:
+            calling = _FLOW_CALL in one.ops or _COMMUNICATE in one.ops
+            for op, place in set(zip(one.ops, one.attributes.places)) if calling else ():
+                if op in (_FLOW_CALL, _COMMUNICATE) and place:
                     attributes = one.attributes.table[place - 1]
                     with suppress(ApxmError):
-                        yield self._callee(dag, attributes.get("agent_name", one.agent), attributes["flow_name"])
+                        yield self._called(dag, one, attributes) if op == _FLOW_CALL else self._addressed(dag, attributes)
             for regions in one.regions.values():
                 stack += regions.values()
 
+    def _called(self, dag: ExecutionDag, region: ExecutionDag, attributes: Mapping[str, Any]) -> ExecutionDag:
+        return self._callee(dag, attributes.get("agent_name", region.agent), attributes["flow_name"])
+
+    def _addressed(self, dag: ExecutionDag, attributes: Mapping[str, Any]) -> ExecutionDag:
+        """The flow that answers the message of a COMMUNICATE; BindError when none of this process does, or not always."""
+        if attributes.get("protocol", "local") != "local":
+            raise BindError("the message leaves the process, or goes to all")
+        agent = attributes.get("recipient", "")
+        return self._callee(dag, agent, Recipients(dag.siblings, self.agents.flows).flow_of(agent))
+
+    def late(self, dag: ExecutionDag, agent: str, flow: str) -> Binding:
+        """A flow that a run asks for only now, bound like those that `dag` calls. Thread-safe; a failure leaves nothing."""
+        callee = self._callee(dag, agent, flow)
+        with self._lock:
+            if callee in self._filled:
+                return self._flows[callee]
+            known, filled = dict(self._flows), set(self._filled)
+            try:
+                return self.bind(callee)
+            except BaseException:
+                self._flows, self._filled = known, filled
+                raise
+
     def _callee(self, dag: ExecutionDag, agent: str, flow: str) -> ExecutionDag:
         callee = dag.siblings.get((agent, flow))
-        return callee if callee is not None else self._shared[2].get_flow(agent, flow)
+        return callee if callee is not None else self._registered(agent, flow)
+
+    def _registered(self, agent: str, flow: str) -> ExecutionDag:
+        """A flow that a host filed under an agent other than the one it was compiled for is a flow of that agent."""
+        found = self.agents.flows.get_flow(agent, flow)
+        if found.agent == agent:
+            return found
+        key = (agent, found)
+        if key not in self._adopted:
+            self._adopted[key] = found.of_agent(agent)
+        return self._adopted[key]
 
     def _region(self, region: ExecutionDag, owner: ExecutionDag) -> Binding:
         region.siblings = owner.siblings
@@ -90,12 +134,20 @@ class Binder:
 
     def _fill(self, binding: Binding, dag: ExecutionDag) -> None:
         """Bind what differs, and lay it out in columns: nodes that differ in nothing a binder sees share a handler."""
-        capabilities, models, flows, grants, window = self._shared
+        capabilities, models, window = self._shared
+        terms = self.agents.terms(dag)
 
         def call(agent: str, flow: str) -> Body:
             return self._flows[self._callee(dag, agent, flow)]
 
-        services = Services(capabilities, models, flows, grants, call, window, self._explicit)
+        flows = self.agents.flows
+        services = Services(
+            *(capabilities, models, flows, terms.grants, call, window, self._explicit, terms.memories),
+            coordination=self._coordination,
+            waits=self._waits,
+            siblings=dag.siblings,
+            late=partial(self.late, dag),
+        )
         first, size, table = len(dag.parameters), len(dag), dag.attributes.table
         labels: dict[int, set[str]] = {}
         for edge, label in dag.labels.items():
@@ -147,7 +199,7 @@ class Binder:
 
     def _row(self, slot: int, operation: Operation, bound: Bound, attributes: Mapping[str, Any], dag: ExecutionDag) -> _Row:
         kind = int(bound.kind)
-        opens = slot in dag.regions or operation.name == "FLOW_CALL"
+        opens = slot in dag.regions or operation.name == "FLOW_CALL" or (operation.name == "COMMUNICATE" and kind == SYNC)
         call = None
         if kind == CALL:
             assert bound.body is not None

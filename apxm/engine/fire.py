@@ -8,9 +8,10 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from apxm.aam.machine import Machine
+from apxm.capability.policy import Trust
 from apxm.engine.firing import Firing
 from apxm.engine.tiers import Tiers
-from apxm.errors import ApxmError, BindError, DeadlineError, FailureClass
+from apxm.errors import ApxmError, BindError, DeadlineError, FailureClass, InvalidError
 from apxm.observability import events
 from apxm.outcome import Fail
 from apxm.scheduler.binding import PURE, SYNC
@@ -20,19 +21,21 @@ from apxm.scheduler.work_stealing import RESUME, Worker
 from apxm.values import SCALARS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
     from typing import TypeAlias
 
     from apxm.budget import Ledger
     from apxm.capability.system import CapabilitySystem
     from apxm.config import RunOptions, SchedulerConfig
     from apxm.dag import ExecutionDag
+    from apxm.engine.agents import Agents
     from apxm.llm.registry import ModelRegistry
+    from apxm.memory.episodic import Episodes
     from apxm.memory.system import MemorySystem, RunMemory
     from apxm.observability.events import Event
     from apxm.scheduler.binding import Binding
 
-    PlanBinder: TypeAlias = Callable[[ExecutionDag, RunOptions, frozenset[str]], Binding]
+    PlanBinder: TypeAlias = Callable[[ExecutionDag, RunOptions, Agents], Binding]
 
 
 class Crew:
@@ -58,8 +61,12 @@ class Firer(Tiers):
     active = parallelism_max = 0  # handlers that wait now, and at most
     busy_s = 0.0  # time spent in handlers that may wait
     heard = content = False  # somebody takes events of calls; and wants to know what was said in them
+    tells_content = False  # events may carry it
     noted = False  # somebody takes events of calls, or episodes of them are kept
+    episodes: Episodes | None = None
     published = 0  # events so far
+    trust = Trust()  # what it lets untrusted values reach
+    splices: Sequence[events.Spliced] = ()  # the plans of models that it took in
     _memory: RunMemory | None = None
     _machines: dict[str, Machine] | None = None
     _context: Firing | None = None
@@ -78,6 +85,7 @@ class Firer(Tiers):
         capabilities: CapabilitySystem,
         memories: MemorySystem,
         static: bool,
+        agents: Agents,
         binder: PlanBinder | None = None,
         clock: Callable[[], float] = monotonic,
     ) -> None:
@@ -96,12 +104,19 @@ class Firer(Tiers):
         )
         self.run_id, self.config = run_id, config
         self.models, self.capabilities, self._memories = models, capabilities, memories
-        self._binder, self._options = binder, options
+        self._binder, self._options, self._agents = binder, options, agents
+        if options.trust:
+            self.trust = Trust.parse(options.trust)
+        if options.machines:
+            self._machines = {agent: self._restored(agent, held) for agent, held in options.machines.items()}
         self.subscribers: list[Callable[[Event], None]] = []
         self.listeners: list[Callable[[Event], None]] = []
         self.usage: dict[str, dict[str, dict[str, float]]] = {}
         self.retries_left = config.retry_budget
         self.abandoned: list[str] = []  # nodes that did not obey a cancellation in time
+        episodes = memories.episodes
+        if episodes is not None:
+            self.episodes, self.noted, self.content = episodes, True, episodes.content != "off"
 
     def share_work(self, worker: Worker) -> None:
         """A handler of this worker may suspend now: let others take over what else is ready."""
@@ -113,7 +128,15 @@ class Firer(Tiers):
         """The short-term memory of this run, made when first used."""
         if self._memory is None:
             self._memory = self._memories.run(self.run_id)
+            for agent, values in self._agents.values():
+                for key, value in values.items():
+                    self._memory.view(agent).keep(key, value)
         return self._memory
+
+    @property
+    def message_depth(self) -> int:
+        """How many messages of other runs led to this one."""
+        return self._options.message_depth
 
     def machine(self, agent: str) -> Machine:
         """The agent machine of one agent in this run, made when first used."""
@@ -121,14 +144,40 @@ class Firer(Tiers):
             self._machines = {}
         found = self._machines.get(agent)
         if found is None:
-            found = self._machines[agent] = Machine(agent)
+            found = self._machines[agent] = self._restored(agent, None)
         return found
+
+    def machines(self) -> dict[str, Machine]:
+        """The machines that were made so far, by agent."""
+        return dict(self._machines or {})
+
+    def agents(self) -> list[str]:
+        """The agents whose flows were bound for the run."""
+        return self._agents.seen()
+
+    def _restored(self, agent: str, held: Mapping[str, Any] | None) -> Machine:
+        """The machine of an agent: what it held before, and what its metadata says that it does not hold yet."""
+        terms = self._agents.named(agent)
+        made = Machine(agent, capabilities=terms.grants.names)
+        if held is not None:
+            made.restore(held)
+        made.declare(terms.said, by="", label="agent")
+        return made
 
     def bind_plan(self, dag: ExecutionDag, allowed: frozenset[str]) -> Binding:
         """Bind a dag that a model made, with those of the run's grants that are about `allowed`, and no others."""
         if self._binder is None:
             raise BindError("this engine runs no plans that a model made")
-        return self._binder(dag, self._options, allowed)
+        return self._binder(dag, self._options, self._agents.only(allowed))
+
+    def splice(self, plan: events.Spliced) -> None:
+        """Note a plan that is about to run, and tell of it. InvalidError when the run took in as many as it may."""
+        if len(self.splices) >= self.config.max_splices:
+            text = f"this run took in {len(self.splices)} plans of models, the bound is SchedulerConfig.max_splices"
+            raise InvalidError(text, code="limit", hint="does a plan plan again without end?")
+        self.splices = [*self.splices, plan]
+        if self.heard:
+            self.publish(plan)
 
     def release(self) -> None:
         """The run is over: let go of what it holds, forget its memory and give back what it leased."""

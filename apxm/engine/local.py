@@ -16,11 +16,14 @@ from apxm.engine.tiers import SLICE_S
 from apxm.errors import ApxmError, DeadlineError, HandlerError, InternalError
 from apxm.scheduler.binding import ASYNC
 from apxm.scheduler.dataflow import EMPTY, Frame
+from apxm.scheduler.holding import release_error
 from apxm.scheduler.splicing import Activation
 from apxm.scheduler.work_stealing import Worker
 
 if TYPE_CHECKING:
     from apxm.outcome import Spawn
+
+_NAMED_MAX = 5  # flows that an error names
 
 
 class LocalRun(Firer):
@@ -118,6 +121,7 @@ class LocalRun(Firer):
                 if timer is not None:
                     timer.cancel()
             await self._dismiss()
+            await self._let_all_go()
 
     async def _dismiss(self) -> None:
         """End the worker tasks. One whose handler does not obey is left behind: it was reported as abandoned."""
@@ -129,6 +133,17 @@ class LocalRun(Firer):
             task.cancel()
         if tasks:
             await asyncio.wait(tasks, timeout=0.05 if self.abandoned else self.config.grace_ms / 1e3)
+
+    async def _let_all_go(self) -> None:
+        """Release what is still held, and wait for what takes its time: each bounds that itself."""
+        worker = self.workers[0]
+        self.let_go(worker, final=True)
+        while self.leaving:
+            held, future = self.leaving.pop()
+            try:
+                await asyncio.wrap_future(future)
+            except Exception as error:
+                self.lost(worker, held, release_error(error))
 
     def _hire(self) -> None:
         number = len(self._crews)
@@ -296,7 +311,9 @@ class LocalRun(Firer):
         self._timers.pop(activation, None)
         if activation.cancelled or (frame.running or {}).get(slot) is not activation:
             return
-        late = DeadlineError(f"`{frame.plan.dag.names[slot]}` took longer than its timeout of {seconds:g} s")
+        waited = sorted({f"`{one.plan.dag.agent}.{one.plan.dag.name}`" for one in activation.open if not one.plan.region})
+        whom = f", waiting for {', '.join(waited[:_NAMED_MAX])}{' …' if waited[_NAMED_MAX:] else ''}" if waited else ""
+        late = DeadlineError(f"`{frame.plan.dag.names[slot]}` took longer than its timeout of {seconds:g} s{whom}")
         self.stop(worker, frame, slot, then=partial(self.failed, frame=frame, slot=slot, error=late))
         self._call_worker(worker)
         self._check_end()

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from apxm.errors import ConfigError
+from apxm.aam.agent import nearest
+from apxm.errors import ConfigError, InvalidError
 from apxm.scheduler.dataflow import EMPTY
 
 if TYPE_CHECKING:
+    from apxm.aam.machine import Machine
     from apxm.engine.local import LocalRun
     from apxm.errors import ApxmError
-    from apxm.observability.events import Event
+    from apxm.observability.events import Event, Spliced
     from apxm.observability.stream import EventStream
 
 
@@ -108,6 +110,23 @@ class ExecutionResult:
     def unhandled(self) -> tuple[ApxmError, ...]:
         """The failures that nothing took, of a run that went on under `continue`."""
         return tuple(self._run.unhandled)
+
+    @property
+    def splices(self) -> tuple[Spliced, ...]:
+        """The plans that models made and that ran, in the order in which they began: `graph` is what ran, `path` where."""
+        return tuple(self._run.splices)
+
+    @property
+    def machines(self) -> dict[str, dict[str, Any]]:
+        """What every agent of the run believes and wants now: checkpoints by agent, for RunOptions(machines=...)."""
+        return {agent: machine.checkpoint() for agent, machine in self._run.machines().items()}
+
+    def machine(self, agent: str) -> Machine:
+        """The machine of an agent of the run, with its transitions. InvalidError when no flow of it was part of the run."""
+        known = [*self._run.machines(), *self._run.agents()]
+        if agent not in known:
+            raise InvalidError(f"agent `{agent}` had no part in this run", hint=nearest(agent, known))
+        return self._run.machine(agent)
 
     def labels(self, output: str) -> frozenset[str]:
         """Where the value of an output came from: `user`, `llm:<model>`, `tool:<name>`, `memory:<tier>`; `many` past 64."""

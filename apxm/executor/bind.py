@@ -7,9 +7,13 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
+from apxm.errors import BindError
+
 if TYPE_CHECKING:
-    from apxm.aam.flows import FlowRegistry
+    from apxm.aam.flows import Flows
     from apxm.capability.system import CapabilitySystem, Grants
+    from apxm.coordination.system import CoordinationSystem
+    from apxm.dag import ExecutionDag
     from apxm.graph.ops import Effect, Operation
     from apxm.llm.registry import ModelRegistry
 
@@ -68,17 +72,27 @@ class NodeSpec:
     labels: frozenset[str] = frozenset()  # labels on its out-edges
 
 
+def _nothing_late(agent: str, flow: str) -> Body:
+    """Of services outside of any run."""
+    raise BindError(f"flow `{agent}.{flow}` cannot be bound here")
+
+
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What binders may use: everything that outlives a run, and the grants of this one."""
+    """What binders may use: everything that outlives a run, and what holds for the agent of the node in this one."""
 
     capabilities: CapabilitySystem
     models: ModelRegistry
-    flows: FlowRegistry
+    flows: Flows
     grants: Grants
     call: Callable[[str, str], Body]  # (agent, flow) -> the bound flow; BindError when there is none
     window: int = 64  # max_parallelism: how many child frames a MAP keeps open by default
     explicit: bool = False  # a capability must be granted by name, even one of the host: what a model's plan is bound with
+    memories: Mapping[str, str] = field(default_factory=dict)  # keys of the agent's memory that have a tier of their own
+    coordination: CoordinationSystem | None = None  # queues and checkpoints; an engine for tests may have none
+    waits: bool = False  # the run may wait for a person without end: it was told to, or it has a deadline
+    siblings: Mapping[tuple[str, str], ExecutionDag] = field(default_factory=dict)  # the flows of the program of the node
+    late: Callable[[str, str], Body] = _nothing_late  # `call` for what only a run asks for: binds it where it is not bound
 
 
 Binder: TypeAlias = Callable[[NodeSpec, Services], Bound]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from apxm.capability.schema import shown
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from apxm.capability.record import CapabilityRecord
     from apxm.executor.bind import NodeSpec
-    from apxm.graph.template import Placeholder
+    from apxm.graph.template import Placeholder, Template
 
 
 class _Constant:
@@ -34,11 +34,15 @@ class _Constant:
 class _Filled:
     """An argument with gaps, or a list or map: made anew at every firing, so that nobody changes it for the next."""
 
-    __slots__ = ("gaps", "value")
+    __slots__ = ("placeholders", "value")
 
-    def __init__(self, value: Any, gaps: bool) -> None:
+    def __init__(self, value: Any, template: Template) -> None:
         self.value = value
-        self.gaps = gaps
+        self.placeholders = [part for part in template.segments if not isinstance(part, str)]
+
+    @property
+    def gaps(self) -> bool:
+        return bool(self.placeholders)
 
 
 class _Input:
@@ -127,19 +131,36 @@ class Call:
             row[:count], self._names[:count], {str(name): row[at] for at, name in enumerate(self._names) if at >= count}
         )
 
+    @cached_property
+    def origins(self) -> dict[str, frozenset[int]]:
+        """For every argument the inputs that it is made of; none for a constant."""
+        found: dict[str, frozenset[int]] = {}
+        for name, source in zip(self._names, self._sources):
+            if name is None:  # a default of the function
+                continue
+            used: frozenset[int] = frozenset()
+            if isinstance(source, _Input):
+                used = frozenset((source.position,))
+            elif isinstance(source, _Filled):
+                used = frozenset(self._gaps[part] for part in source.placeholders)
+            found[name] = found.get(name, frozenset()) | used
+        return found
+
+    def placed(self, inputs: Sequence[Any]) -> Placed[Any]:
+        """The arguments of one firing in their places, not checked."""
+        row = self._row.copy()
+        for place, position in self._moves:
+            row[place] = inputs[position]
+        self._fill(row, inputs)
+        return self._placed(row)
+
     def arguments(self, inputs: Sequence[Any]) -> tuple[list[Any], dict[str, Any]]:
         """(args, kwargs) of one firing; InvalidError names the argument that does not fit."""
         row = self._row.copy()
         for place, position in self._moves:
             row[place] = inputs[position]
         if self._fills:
-            gaps = self._gaps
-
-            def look(part: Placeholder) -> Any:
-                return inputs[gaps[part]]
-
-            for place, value in self._fills:
-                row[place] = fill(value, look)
+            self._fill(row, inputs)
         for place, accepts in self._checks:
             if not accepts(row[place]):
                 self.signature.verify(self._placed(row), self._whose)
@@ -149,6 +170,15 @@ class Call:
             return row, {}
         placed = self._placed(row)
         return placed.args, placed.kwargs
+
+    def _fill(self, row: list[Any], inputs: Sequence[Any]) -> None:
+        gaps = self._gaps
+
+        def look(part: Placeholder) -> Any:
+            return inputs[gaps[part]]
+
+        for place, value in self._fills:
+            row[place] = fill(value, look)
 
     def closure(self, arity: int) -> Callable[..., Any]:
         """A function of the inputs alone: the capability itself where nothing has to be done around it."""
@@ -205,8 +235,8 @@ def _params(spec: NodeSpec) -> Mapping[str, Any]:
 def _source(value: Any) -> _Source:
     if type(value) in SCALARS and not isinstance(value, str):
         return _Constant(value)
-    gaps = parse_filled(value).placeholders
-    return _Constant(value) if isinstance(value, str) and not gaps else _Filled(value, gaps)
+    template = parse_filled(value)
+    return _Constant(value) if isinstance(value, str) and not template.placeholders else _Filled(value, template)
 
 
 def _checks_result(record: CapabilityRecord) -> bool:

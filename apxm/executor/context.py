@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from apxm.dag import Siblings
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Sequence
 
     from apxm.aam.machine import Machine
     from apxm.budget import Ledger
+    from apxm.capability.policy import Trust
     from apxm.capability.system import CapabilitySystem
+    from apxm.config import SchedulerConfig
     from apxm.dag import ExecutionDag
     from apxm.executor.bind import Body
     from apxm.labels import LabelTable
     from apxm.llm.registry import ModelRegistry
+    from apxm.memory.episodic import Episodes, Place
     from apxm.memory.system import RunMemory
-    from apxm.observability.events import Event, Path
+    from apxm.observability.events import Event, Path, Spliced
 
 
 class RunServices(Protocol):
@@ -25,11 +30,17 @@ class RunServices(Protocol):
     models: ModelRegistry
     capabilities: CapabilitySystem
     ledger: Ledger
+    trust: Trust  # what this run lets untrusted values reach
+    config: SchedulerConfig
+    message_depth: int  # messages that led to this run, of other runs
+    splices: Sequence[Spliced]  # the plans of models that this run took in so far
     deadline: float  # time.monotonic() at which the run must have ended; inf when there is none
     heard: bool  # somebody takes events of calls; if not, nobody needs to make any
     content: bool  # and wants to know what was said in them
+    tells_content: bool  # events may carry it; else only episodes keep of it what they may
 
     noted: bool  # somebody hears of calls, or episodes of them are kept
+    episodes: Episodes | None  # what happened in all runs, when that is kept
 
     @property
     def labels(self) -> LabelTable:
@@ -47,6 +58,9 @@ class RunServices(Protocol):
 
         Raises BindError and DeniedError: a capability that is not granted by name is denied, even one of the host.
         """
+
+    def splice(self, plan: Spliced) -> None:
+        """Note a plan that is about to run, and tell of it. InvalidError when the run took in as many as it may."""
 
     def publish(self, event: Event) -> None:
         """Give an event to every subscriber of the run."""
@@ -85,13 +99,31 @@ class OpContext:
         self.locate = locate  # the frame path, computed only when somebody asks
 
     @property
-    def siblings(self) -> Mapping[tuple[str, str], ExecutionDag]:
+    def siblings(self) -> Siblings:
         """The flows of the program that this node is part of, by (agent, flow)."""
-        return {}
+        return Siblings()
+
+    @property
+    def flow(self) -> ExecutionDag | None:
+        """The flow that this node is part of, from whatever depth of regions; of a node in a plan, that plan."""
+        return None
+
+    @property
+    def depth(self) -> int:
+        """How many plans that models made this node is inside of."""
+        return 0
 
     @property
     def path(self) -> Path:
         return self.locate()
+
+    def place(self) -> Place:
+        """What an episode says of where it happened."""
+        return (self.path, self.node, self.name, self.op, "", self.agent)
+
+    def plan_digest(self) -> bytes:
+        """What names the flow, region or plan that this node stands in, by its content: the same in every process."""
+        return b""
 
     def sources(self) -> list[tuple[str, ...]]:
         """For every live input, in order, where it came from."""
@@ -100,3 +132,6 @@ class OpContext:
     def taint(self) -> tuple[str, ...]:
         """Where the node itself came from: the models whose plans it is part of."""
         return ()
+
+    def owe(self, sources: Iterable[str]) -> None:
+        """Say where else the value of this firing came from, beyond its inputs and the label of its handler."""

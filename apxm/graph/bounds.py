@@ -33,8 +33,8 @@ _REPEATABLE = ("pure", "read", "idempotent")
 class Certificate:
     """Upper bounds of what one run of a flow can cause.
 
-    `firings` are nodes that fire, `frames` child frames that open, `splices` plans made by a model and run by a node of
-    the program. `llm_calls` include repairs of answers and retries (`max_retries`), `output_tokens` counts each of them
+    `firings` are nodes that fire, `frames` child frames that open, `splices` plans made by a model that are run; a plan may
+    hold others, and only the runtime bounds how many (SchedulerConfig.max_splices). `llm_calls` include repairs of answers and retries (`max_retries`), `output_tokens` counts each of them
     with `max_output_tokens`; `input_tokens` are known only for nodes with a `token_budget`, `cost_usd` only without any
     model call. `tool_calls` are calls of capabilities that are not pure, retries included, as a budget counts them.
     `capabilities` has all of them by name; `guarded` the effects that must not happen twice, by capability or operation:
@@ -93,7 +93,7 @@ def bounds(flows: Mapping[FlowKey, Graph], entry: FlowKey, effects: Mapping[str,
         flow=".".join(entry),
         firings=amount("firings"),
         frames=amount("frames"),
-        splices=amounts.get("splices", NOTHING),
+        splices=amount("splices"),
         llm_calls=amount("llm_calls"),
         input_tokens=amount("input_tokens"),
         output_tokens=amount("output_tokens"),
@@ -234,6 +234,8 @@ class _Counting:
         rounds = 1 + (setting(node, "max_iterations") if tools else 0)
         if "output_schema" in node.attributes or node.op not in ("ASK", "THINK"):
             rounds += setting(node, "max_schema_retries") or 0
+        if _plans(node):
+            rounds *= 2  # a plan that is refused is asked for once more
         retries = setting(node, "max_retries") or 0
         calls = rounds * (1 + retries)
         if calls > 1:
@@ -250,7 +252,7 @@ class _Counting:
         }
         for tool in tools:
             amounts = total((amounts, self._offered(node, tool)))
-        if node.op in ("REASON", "PLAN") and _plans(node):
+        if _plans(node):
             amounts["splices"] = ONCE
             amounts[ANYTHING] = Bound(causes=(f"{node.op} `{node.name}`: a model decides what its inner plan does",))
         return amounts
@@ -264,7 +266,8 @@ class _Counting:
         """One call of a capability, with the retries it may have."""
         effect = self.effects.get(capability)
         again = CALL_RETRIES if retries is None else retries
-        calls = Bound(1 + again) if effect is None or effect in _REPEATABLE else ONCE
+        # A guarded call is repeated only where its node says so, and only with its key, or when it is known not to have happened.
+        calls = Bound(1 + again) if effect is None or effect in _REPEATABLE or retries is not None else ONCE
         if calls.fixed > 1:
             self._retried.setdefault(again, {})[capability] = None
         amounts: Amounts = {f"capability:{capability}": calls}
@@ -298,7 +301,7 @@ def _names(several: Iterable[str]) -> str:
 
 def _plans(node: Node) -> bool:
     """Whether a node runs a plan that its model makes."""
-    return bool(node.attributes.get("enable_inner_plan", setting(node, "inner_plan_supported")))
+    return node.op in ("REASON", "PLAN") and bool(node.attributes.get("enable_inner_plan", setting(node, "inner_plan_supported")))
 
 
 def answering_flow(node: Node, flows: Mapping[FlowKey, Graph]) -> FlowKey | None:
@@ -314,7 +317,7 @@ def calls_of(graph: Graph, agent: str) -> Iterator[FlowKey]:
     for node in graph.nodes:
         if node.op == "FLOW_CALL":
             yield node.attributes.get("agent_name", agent), node.attributes["flow_name"]
-        elif node.op == "COMMUNICATE":
+        elif node.op == "COMMUNICATE" and setting(node, "protocol") == "local":
             recipient = node.attributes.get("recipient", "")
             yield from ((recipient, "communicate"), (recipient, "main"))
         for region in node.regions.values():

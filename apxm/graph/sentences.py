@@ -300,13 +300,13 @@ def _agent(scene: Scene) -> str:
         str(one.get("description", one.get("id", "?"))) if isinstance(one, dict) else str(one)
         for one in attributes.get("goals") or []
     ]
-    parts += [f"the goal {listed([quoted(one, 60) for one in goals])}"] if goals else []
-    parts += (
-        [f"the right to use {listed([name(one) for one in attributes['capabilities']])}"]
-        if attributes.get("capabilities")
-        else []
-    )
-    return f"gives the agent {listed(parts)}" if parts else "declares the agent"
+    parts += [f"the goal{'s' if goals[1:] else ''} {listed([quoted(one, 60) for one in goals])}"] if goals else []
+    said = [f"gives the agent {listed(parts)}"] if parts else []
+    if "capabilities" in attributes:
+        names = [name(one) for one in attributes["capabilities"]]
+        said.append(f"lets the agent use no capability but {listed(names)}" if names else "lets the agent use no capability")
+    said += [f"says what the agent is: {quoted(scene.get('context'))}"] if scene.has("context") else []
+    return listed(said) if said else "declares the agent"
 
 
 # ---- models ----------------------------------------------------------------------------------------------------------

@@ -16,20 +16,28 @@ It reads a prompt like this (each line of the list is tried in order):
 Every sentence is followed by ` [source:line]`, the line being that of the sentence. The answer ends with a notice saying
 what it is, unless `ExtractiveModel(notice=False)`, `Prompt.metadata["notice"]` is False, or the instruction or system
 prompt says `quotes only`, `only quotes` or `nothing else`.
+
+With an `output_schema` it fills in what quotes can fill (see apxm.llm.filling), judges a claim by words alone where a verdict
+is asked for (see apxm.llm.support), and is a ModelError for everything else.
 """
 
 from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from apxm.errors import ModelError
 from apxm.llm.base import Prompt, Reply, Usage, prompt_tokens
+from apxm.llm.fencing import parted
+from apxm.llm.filling import Material, Unfit, fill
 from apxm.llm.ranking import Corpus, diverse
-from apxm.llm.reading import Passage, Request, read
+from apxm.llm.reading import Passage, Request, passages_in, read
+from apxm.llm.support import undecided, verdict
 from apxm.llm.text import Sentence, estimate_tokens, sentences, terms
+from apxm.llm.verdict import asks_for_verdict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -37,6 +45,7 @@ if TYPE_CHECKING:
 NOTICE = "Extracted by apxm's offline extractive model; it quotes, it does not reason."
 
 INLINE_CHARS = 16_384  # about 15 ms of work; a longer prompt is worked on by a thread, so that no loop is held
+LISTS = ("episodes", "past")  # blocks whose lines are entries of a list, not of a text
 QUERY_TERMS_MAX = 64  # of a question; work grows with their number times that of sentences
 SENTENCES_ANSWER = 5
 SENTENCES_SUMMARY = 4
@@ -90,11 +99,6 @@ class ExtractiveModel:
 
     async def complete(self, prompt: Prompt) -> Reply:
         """Answer by quotation. Deterministic; `temperature` and `seed` change nothing."""
-        if prompt.output_schema is not None:
-            raise ModelError(
-                f"model `{self.name}` quotes sentences and cannot answer in JSON",
-                hint="register a language model that can, or leave out output_schema",
-            )
         size = sum(len(message.content) for message in prompt.messages)
         if size > INLINE_CHARS:
             return await asyncio.to_thread(self._reply, prompt)
@@ -105,14 +109,75 @@ class ExtractiveModel:
         if not self.notice or prompt.metadata.get("notice") is False:
             request = replace(request, bare=True)
         room = prompt.max_output_tokens
-        text = answer(request, None if room is None else room * 4)
-        for stop in prompt.stop:
-            text = text.partition(stop)[0]
+        if prompt.output_schema is not None:
+            text = self._structured(prompt, prompt.output_schema, request)
+        else:
+            text = answer(request, None if room is None else room * 4)
+            for stop in prompt.stop:
+                text = text.partition(stop)[0]
         finish = "stop"
         if room is not None and estimate_tokens(text) > room:
             text, finish = _cut(text, room), "length"
         usage = Usage(prompt_tokens(self, prompt), self.count_tokens(text), estimated=True)
         return Reply(text, usage, self.name, finish)
+
+    def _structured(self, prompt: Prompt, schema: dict[str, Any], request: Request) -> str:
+        around, blocks = parted(prompt.text)
+        if asks_for_verdict(schema):
+            said = lexical_verdict(blocks)
+        else:
+            try:
+                said = fill(schema, _material(prompt.text, _marked(request, around, blocks)))
+            except Unfit as unfit:
+                raise ModelError(
+                    f"model `{self.name}` quotes sentences and cannot answer in this JSON: {unfit}",
+                    hint="register a language model that can, or leave out output_schema",
+                ) from None
+        text, room = json.dumps(said, ensure_ascii=False), prompt.max_output_tokens
+        if room is not None and estimate_tokens(text) > room:
+            raise ModelError(f"the answer of model `{self.name}` does not fit into {room} tokens", hint="raise max_output_tokens")
+        return text
+
+
+def lexical_verdict(blocks: Mapping[str, str]) -> dict[str, Any]:
+    """The verdict about what a prompt has between tags: see apxm.llm.support. Only a claim can be judged by its words."""
+    if "claim" in blocks:
+        return verdict(blocks["claim"], blocks.get("evidence", ""))
+    return undecided("This can only be told by understanding it.")
+
+
+def _marked(request: Request, around: str, blocks: Mapping[str, str]) -> Request:
+    """The request of a prompt with material between tags: that is its context, and what stands around it asks."""
+    if not blocks:
+        return request
+    passages = [passage for name, text in blocks.items() for passage in _passages(name, text)]
+    return replace(request, question=" ".join(around.split()), passages=tuple(passages), summarise=False)
+
+
+def _passages(name: str, text: str) -> list[Passage]:
+    if name not in LISTS:
+        return passages_in(text, name)
+    return [Passage(name, number, line) for number, line in enumerate(text.split("\n"), 1)]
+
+
+def _material(prompt: str, request: Request) -> Material:
+    bare = replace(request, bare=True)
+    central = replace(bare, question="", summarise=True)
+    return Material(
+        prompt,
+        answer=lambda: answer(request),
+        relevant=lambda: quotations(bare) if weigh(bare.question) else [],
+        central=lambda: quotations(central),
+        summary=lambda: answer(central),
+        question=request.question,
+    )
+
+
+def quotations(request: Request) -> list[str]:
+    """What answers a request, or is most central, each sentence with its source."""
+    pool = _Pool(request.passages)
+    chosen, _ = pool.summary(request) if request.summarise else pool.relevant(request)
+    return [pool.quote(i) for i in chosen]
 
 
 def _cut(text: str, tokens: int) -> str:
@@ -170,7 +235,7 @@ class _Pool:
             place = 0
             for sentence in sentences(passage.text, passage.line):
                 key = sentence.text.casefold()
-                if key not in seen:
+                if key not in seen and sentence.text != NOTICE:
                     seen.add(key)
                     self.sources.append(passage.source)
                     self.sentences.append(sentence)

@@ -87,6 +87,11 @@ def read(messages: Sequence[Message]) -> Request:
     return Request(question.strip(), tuple(passages[:PASSAGES_MAX]), summarise, _count(question), _BARE.search(said) is not None)
 
 
+def passages_in(text: str, source: str) -> list[Passage]:
+    """The passages of a text that is nothing but context: JSON, `[source:line]` passages, or all of it as one."""
+    return (_json_passages(text.strip(), source) or list(_marked(text, source)))[:PASSAGES_MAX]
+
+
 def _count(question: str) -> int | None:
     found = _COUNT.search(question)
     if found is None:

@@ -22,21 +22,30 @@ class ModelRegistry:
 
     The default is the one registered with `default=True`, else the first one registered, else the offline extractive
     model, which is always there under the name `extractive` unless that name is registered. `generation` grows with every
-    change, so that what was bound before can be told apart; readers take no lock. `retry` says how calls are repeated.
+    change, so that what was bound before can be told apart; readers take no lock. `retry` says how calls are repeated,
+    `prompts` what models are told by nodes that say nothing themselves: operation in lower case -> system prompt.
     """
 
-    def __init__(self, retry: RetryPolicy | None = None) -> None:
+    def __init__(self, retry: RetryPolicy | None = None, prompts: Mapping[str, str] | None = None) -> None:
         self.retry = retry or RetryPolicy()
+        self.prompts: Mapping[str, str] = prompts or {}
         self.generation = 0
         self._lock = Lock()
         self._built_in: LanguageModel | None = None  # made when first asked for: most runtimes have a model of their own
         self._models: Mapping[str, LanguageModel] = {}
         self._default: str | None = None
 
-    def register(self, name: str, model: LanguageModel, default: bool = False) -> None:
-        """Add a model under a name that is still free; with `default` it is what nodes without a model get."""
+    def register(self, name: str, model: LanguageModel, default: bool = False, *, provider: str | None = None) -> None:
+        """Add a model under a name that is still free; with `default` it is what nodes without a model get.
+
+        Several providers may offer a model of one name: with `provider` its full name is `provider/name`.
+        """
         if not isinstance(name, str) or not name.strip():
             raise InvalidError(f"model name {name!r} is empty")
+        if provider is not None:
+            if not isinstance(provider, str) or not provider.strip() or "/" in provider:
+                raise InvalidError(f"model `{name}`: {provider!r} is no name of a provider", hint="a text without `/`")
+            name = f"{provider}/{name}"
         if not isinstance(model, LanguageModel):
             missing = [part for part in ("name", "complete", "count_tokens") if not hasattr(model, part)]
             raise InvalidError(f"model `{name}`: a {type(model).__name__} has no {', '.join(missing)}", hint="see LanguageModel")
@@ -60,16 +69,40 @@ class ModelRegistry:
                 self._default = next(iter(self._models), None)
             self.generation += 1
 
-    def resolve(self, name: str | None = None) -> tuple[str, LanguageModel]:
-        """The name and the model that `name` (None: the default) means; BindError when there is none."""
+    def resolve(self, name: str | None = None, provider: str | None = None) -> tuple[str, LanguageModel]:
+        """The full name and the model that `name` (None: the default) means; BindError when there is none.
+
+        With `provider` it is the one of that provider, and without a name its default or first one. Without, a name that
+        only providers offer means the one that was registered first.
+        """
         models = self._models
+        if provider is not None:
+            return self._of_provider(name, provider)
         wanted = name if name is not None else self._default or EXTRACTIVE
         model = models.get(wanted)
         if model is not None:
             return wanted, model
         if wanted == EXTRACTIVE:
             return EXTRACTIVE, self._extractive()
+        for full, offered in models.items():
+            if full.endswith(f"/{wanted}"):
+                return full, offered
         raise self._unknown(wanted)
+
+    def _of_provider(self, name: str | None, provider: str) -> tuple[str, LanguageModel]:
+        models = self._models
+        offered = [full for full in models if full.startswith(f"{provider}/")]
+        if not offered:
+            known = dict.fromkeys(full.partition("/")[0] for full in models if "/" in full)
+            hint = f"there are {', '.join(known)}" if known else "give `provider` when you register a model"
+            raise BindError(f"no model of the provider `{provider}` is registered", hint=hint)
+        if name is None:
+            full = self._default if self._default in offered else offered[0]
+        else:
+            full = name if name in offered else f"{provider}/{name}"
+        if full in models:
+            return full, models[full]
+        raise BindError(f"provider `{provider}` offers no model `{name}`", hint=f"it offers {', '.join(offered[:10])}")
 
     def _extractive(self) -> LanguageModel:
         from apxm.llm.extractive import ExtractiveModel

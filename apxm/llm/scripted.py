@@ -14,13 +14,17 @@ In Python a rule is `(what, answer)` or a `Rule`. `what` is a pattern, the name 
     )
 
 The first rule that matches answers. Patterns are RE2 (linear time), searched in the text of the user turns. Answers that
-are not text are given as JSON. A prompt that nothing matches is a `ModelError` that shows it beside the nearest rule.
+are not text are given as JSON; a `ToolCall`, or a tuple of them, asks for calls of tools. `Rule(..., tool=PATTERN)` is for the
+turn after that: its pattern is searched in what the tools have just said, that of `Rule(..., system=PATTERN)` in the system
+prompt. A prompt that nothing matches is a `ModelError` that shows it beside the nearest rule.
 
 A file is the same as JSON, `{"rules": [...], "default": ...}`, or as JSON lines with one rule on each (`.jsonl`):
 
     {"match": "capital of France", "answer": "Paris."}
     {"node": "check", "answers": ["no", {"ok": true}], "failures": 1, "delay_s": 0.2}
     {"node": "broken", "error": "this always fails"}
+    {"node": "clerk", "answers": [{"tool_calls": [{"name": "add", "arguments": {"a": 1, "b": 2}}]}, "It is 3."]}
+    {"tool": "error", "answer": "The tool failed."}
 """
 
 from __future__ import annotations
@@ -30,7 +34,7 @@ import copy
 import inspect
 import json
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import SequenceMatcher, get_close_matches
 from pathlib import Path
 from threading import Lock
@@ -38,7 +42,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from apxm.errors import InvalidError, ModelError, TransientError
 from apxm.graph.template import as_text
-from apxm.llm.base import Prompt, Reply, Usage, prompt_tokens
+from apxm.llm.base import Message, Prompt, Reply, ToolCall, Usage, prompt_tokens
 from apxm.llm.text import estimate_tokens
 
 if TYPE_CHECKING:
@@ -49,7 +53,7 @@ if TYPE_CHECKING:
 CALLS_KEPT = 10_000
 SHOWN_CHARS = 200
 _NOTHING: Any = object()
-_RULE_KEYS = ("match", "node", "answer", "answers", "error", "failures", "delay_s")
+_RULE_KEYS = ("match", "node", "tool", "system", "answer", "answers", "error", "failures", "delay_s")
 _FILE_KEYS = ("name", "rules", "default", "delay_s")
 
 
@@ -57,8 +61,9 @@ _FILE_KEYS = ("name", "rules", "default", "delay_s")
 class Rule:
     """One answer, or a list of answers given one by one, for the prompts that it matches.
 
-    `match` is an RE2 pattern, `node` the name of a node, `test` a function of the prompt; those that are given must all
-    hold. The first `failures` calls raise a TransientError. `delay_s` replaces that of the model.
+    `match` is an RE2 pattern, `node` the name of a node, `test` a function of the prompt, `tool` and `system` are RE2 patterns
+    for what the tools said last and for the system prompt; those that are given must all hold. The first `failures` calls
+    raise a TransientError. `delay_s` replaces that of the model.
     """
 
     answer: Any
@@ -68,12 +73,18 @@ class Rule:
     failures: int = 0
     delay_s: float | None = None
     name: str | None = None  # a node name that matches as well as the pattern does
+    tool: str | None = None
+    system: str | None = None
     used: int = field(default=0, init=False)
     _pattern: Any = field(default=None, init=False, repr=False)
+    _turns: list[tuple[Any, Callable[[Prompt], list[Message]]]] = field(default_factory=list, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.match is not None:
             self._pattern = _compiled(self.match)
+        for pattern, turns in ((self.tool, _last_heard), (self.system, _told)):
+            if pattern is not None:
+                self._turns.append((_compiled(pattern), turns))
 
     def accepts(self, prompt: Prompt, text: str) -> bool:
         """Whether this rule is for the prompt, used up or not."""
@@ -83,6 +94,9 @@ class Rule:
         named = self.name is not None and self.name == asked
         if self._pattern is not None and not named and self._pattern.search(text) is None:
             return False
+        for pattern, turns in self._turns:
+            if not any(pattern.search(turn.content) for turn in turns(prompt)):
+                return False
         return self.test is None or bool(self.test(prompt))
 
     @property
@@ -100,6 +114,8 @@ class Rule:
     def __str__(self) -> str:
         what = [f"match `{self.match}`"] if self.match is not None else []
         what += [f"node `{self.node}`"] if self.node is not None else []
+        what += [f"tool `{self.tool}`"] if self.tool is not None else []
+        what += [f"system `{self.system}`"] if self.system is not None else []
         what += [f"test {getattr(self.test, '__name__', 'function')}"] if self.test is not None else []
         return " and ".join(what) or "any prompt"
 
@@ -184,8 +200,14 @@ class ScriptedModel:
             raise _fresh(answer)
         if isinstance(answer, Reply):
             return answer
+        asked = prompt_tokens(self, prompt)
+        if (calls := _calls(answer)) is not None:
+            turn = len(prompt.messages)
+            calls = tuple(replace(call, id=call.id or f"call_{turn}_{n}") for n, call in enumerate(calls, 1))
+            said = sum(self.count_tokens(f"{call.name} {call.arguments}") for call in calls)
+            return Reply("", Usage(asked, said), self.name, "tools", calls)
         text = as_text(answer)
-        return Reply(text, Usage(prompt_tokens(self, prompt), self.count_tokens(text)), self.name)
+        return Reply(text, Usage(asked, self.count_tokens(text)), self.name)
 
     def _choose(self, prompt: Prompt) -> tuple[Any, float]:
         text = prompt.text
@@ -211,6 +233,29 @@ class ScriptedModel:
         else:
             hint = "it has no rules; give it rules or a default"
         return ModelError(f"model `{self.name}` has no scripted answer for the prompt{place} `{head}`", hint=hint)
+
+
+def _calls(answer: Any) -> tuple[ToolCall, ...] | None:
+    """The calls that an answer asks for; None when it is no such answer."""
+    if isinstance(answer, ToolCall):
+        return (answer,)
+    several = isinstance(answer, tuple) and answer and all(isinstance(one, ToolCall) for one in answer)
+    return answer if several else None
+
+
+def _last_heard(prompt: Prompt) -> list[Message]:
+    """The tool turns at the end of a prompt: what the calls gave that the model asked for last."""
+    found: list[Message] = []
+    for message in reversed(prompt.messages):
+        if message.role != "tool":
+            break
+        found.append(message)
+    return found
+
+
+def _told(prompt: Prompt) -> list[Message]:
+    """The system turns of a prompt."""
+    return [message for message in prompt.messages if message.role == "system"]
 
 
 def _fresh(error: BaseException) -> BaseException:
@@ -268,6 +313,8 @@ def _rule_of(entry: Any, place: str) -> Rule:
     for key, kinds, expected in (
         ("match", str, "a text"),
         ("node", str, "a text"),
+        ("tool", str, "a text"),
+        ("system", str, "a text"),
         ("answers", list, "a list"),
         ("error", str, "a text"),
         ("failures", int, "a count"),
@@ -280,12 +327,33 @@ def _rule_of(entry: Any, place: str) -> Rule:
         answer: Any = json.dumps(entry["answer"], ensure_ascii=False)  # a list that is one answer
     else:
         answer = ModelError(entry["error"]) if given[0] == "error" else entry[given[0]]
+    answer = [_asked(one, place) for one in answer] if isinstance(answer, list) else _asked(answer, place)
     try:
         return Rule(
-            answer, entry.get("match"), entry.get("node"), failures=entry.get("failures", 0), delay_s=entry.get("delay_s")
+            answer,
+            entry.get("match"),
+            entry.get("node"),
+            failures=entry.get("failures", 0),
+            delay_s=entry.get("delay_s"),
+            tool=entry.get("tool"),
+            system=entry.get("system"),
         )
     except InvalidError as error:
         raise InvalidError(f"{place}: {error}") from error
+
+
+def _asked(answer: Any, place: str) -> Any:
+    """The calls that `{"tool_calls": [...]}` stands for; any other answer as it is."""
+    if not isinstance(answer, dict) or answer.keys() != {"tool_calls"}:
+        return answer
+    calls = answer["tool_calls"]
+    if not isinstance(calls, list) or not calls:
+        raise InvalidError(f"{place}: `tool_calls` is {calls!r:.60}, expected a list of {{name, arguments}}")
+    for call in calls:
+        if not isinstance(call, dict) or not isinstance(call.get("name"), str) or not isinstance(call.get("arguments", {}), dict):
+            raise InvalidError(f"{place}: {call!r:.60} is no call, expected {{name, arguments}}")
+        _refuse_keys(call, ("name", "arguments"), place)
+    return tuple(ToolCall("", call["name"], call.get("arguments", {})) for call in calls)
 
 
 def _parsed(file: Path, text: str) -> Mapping[str, Any]:

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 from threading import Lock
-from time import monotonic
+from time import monotonic, time
 from typing import TYPE_CHECKING, Any
 
 from apxm.config import MemoryConfig
 from apxm.errors import InvalidError
+from apxm.memory.episodic import NOWHERE, Episodes
+from apxm.memory.matching import fits
 from apxm.memory.stm import MISSING, ShortTermMemory
 from apxm.values import SCALARS, check, settle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from apxm.memory.episodic import Place
     from apxm.memory.stm import Change
 
-TIERS = ("stm",)
-LATER = {
-    "ltm": "comes with the long-term memory",
-    "episodic": "comes with the episodic memory",
-    "all": "comes with the long-term and episodic memory",
-}
+TIERS = ("stm", "episodic", "all")
+LATER = {"ltm": "comes with the long-term memory"}
 KEY_CHARS_MAX = 1_000
 
 
@@ -32,7 +31,7 @@ def tier_refusal(tier: str) -> str | None:
     reason = LATER.get(tier)
     if reason is None:
         return f"there is no memory tier `{tier}`; expected {', '.join((*TIERS, *LATER))}"
-    return f"memory tier `{tier}` {reason}; this version has `stm`"
+    return f"memory tier `{tier}` {reason}; this version has {', '.join(f'`{one}`' for one in TIERS)}"
 
 
 class RunMemory:
@@ -60,7 +59,12 @@ class RunMemory:
         return self._views.get((agent, flow)) or RunMemory(self._system, self._stm, self.run_id, agent, flow, self._views)
 
     def put(self, key: str, value: Any, *, tier: str = "stm", scope: str = "agent", ttl_ms: float | None = None) -> Any:
-        """Store a value and give it back. `scope` is run, agent or flow; after `ttl_ms` it is forgotten."""
+        """Store a value and give it back. `scope` is run, agent or flow; after `ttl_ms` it is forgotten.
+
+        In tier `episodic` it is put on record, of type `key`, for the agent: it has neither a scope nor an end.
+        """
+        if tier == "all":
+            raise InvalidError("tier `all` is for reading", hint="write to `stm` or `episodic`")
         if tier != "stm":
             _refuse(tier)
         if type(key) is not str or not 0 < len(key) <= KEY_CHARS_MAX:
@@ -70,10 +74,19 @@ class RunMemory:
         if type(value) not in SCALARS:
             value = settle(value, where=f"memory key `{key}`")
             check(value, f"memory key `{key}`")
+        if tier == "episodic":
+            return self.record(key, value)
         place = self._scopes.get(scope)
         if place is None:
             raise _no_scope(scope)
         self._stm.put(place, key, value, ttl_ms)
+        return value
+
+    def record(self, key: str, value: Any, place: Place = NOWHERE) -> Any:
+        """Put a settled value on record, as an episode of type `key` of this agent; `place` says which node did it."""
+        if type(key) is not str or not 0 < len(key) <= KEY_CHARS_MAX:
+            raise _bad_key(key)
+        self._episodes().add(self.run_id, (*place[:-1], self.agent), "record", key, 0.0, value=value)
         return value
 
     def keep(self, key: str, value: Any, ttl_ms: float | None = None) -> Any:
@@ -84,18 +97,33 @@ class RunMemory:
         return value
 
     def get(self, key: str, default: Any = None, *, tier: str = "stm") -> Any:
-        """The value under `key`, else `default`. Lists and maps are copies."""
-        if tier != "stm":
-            _refuse(tier)
-        value = self._stm.get(self._chain, key)
+        """The value under `key`, else `default`. Lists and maps are copies. Tier `all` asks `stm` first, then `episodic`."""
+        value = self._lookup(key, tier, None)
         if value is MISSING:
             return default
         return value if type(value) in SCALARS else settle(value)
 
-    def find(self, key: str) -> Any:
-        """`get` without a copy, for who will not change it: what QMEM does."""
-        value = self._stm.get(self._chain, key)
+    def find(self, key: str, *, tier: str = "stm", where: Mapping[str, Any] | None = None) -> Any:
+        """`get` without a copy, for who will not change it: what QMEM does. `where` are fields that the value must have."""
+        if tier == "stm":
+            value = self._stm.get(self._chain, key)
+            return value if value is not MISSING and fits(value, where) else None
+        value = self._lookup(key, tier, where)
         return None if value is MISSING else value
+
+    def _lookup(self, key: str, tier: str, where: Mapping[str, Any] | None) -> Any:
+        """The value in the first of the tiers that has one with these fields, else MISSING."""
+        if tier_refusal(tier) is not None:
+            _refuse(tier)
+        if tier != "episodic":
+            value = self._stm.get(self._chain, key)
+            if value is not MISSING and fits(value, where):
+                return value
+        if tier != "stm" and self._has_episodes(tier):
+            last = self._episodes().last(key, self.agent, where)
+            if last is not None:
+                return last.remembered
+        return MISSING
 
     def search(
         self,
@@ -106,16 +134,34 @@ class RunMemory:
         min_score: float = 0.0,
         where: Mapping[str, Any] | None = None,
     ) -> list[dict[str, Any]]:
-        """Entries `{key, value, score}` whose key or text matches, best first; `where` are fields their values must have."""
+        """Entries `{key, value, score}` whose key or text matches, best first; `where` are fields their values must have.
+
+        Tier `all` takes from all tiers; among equally good ones `stm` goes first.
+        """
         if tier != "stm":
             _refuse(tier)
-        hits = self._stm.search(self._chain, query, limit=limit, min_score=min_score, where=where)
+        hits: list[tuple[str, Any, float]] = []
+        if tier != "episodic":
+            hits += self._stm.search(self._chain, query, limit=limit, min_score=min_score, where=where)
+        if tier != "stm" and self._has_episodes(tier):
+            hits += self._episodes().search(query, self.agent, limit=limit, min_score=min_score, where=where)
+            hits = sorted(hits, key=lambda hit: -hit[2])[:limit]
         return [{"key": key, "value": value, "score": score} for key, value, score in hits]
+
+    def _has_episodes(self, tier: str) -> bool:
+        """Tier `all` is all that there is; who asks for episodes alone must be told when none are kept."""
+        return tier == "episodic" or self._system.episodes is not None
+
+    def _episodes(self) -> Episodes:
+        if self._system.episodes is None:
+            raise InvalidError("no episodes are kept here", hint='set MemoryConfig(episodic="memory")')
+        return self._system.episodes
 
     def delete(self, key: str, *, tier: str = "stm", scope: str = "agent") -> bool:
         """Forget an entry of one scope; False when there was none."""
         if tier != "stm":
             _refuse(tier)
+            raise InvalidError(f"nothing is deleted from tier `{tier}`: episodes are only ever added, and the oldest go")
         place = self._scopes.get(scope)
         if place is None:
             raise _no_scope(scope)
@@ -154,11 +200,23 @@ def _bad_key(key: Any) -> InvalidError:
 
 
 class MemorySystem:
-    """Opens the memory of runs, and closes what is still open when the runtime ends."""
+    """Opens the memory of runs, and closes what is still open when the runtime ends.
 
-    def __init__(self, config: MemoryConfig | None = None, *, clock: Callable[[], float] = monotonic) -> None:
+    `episodes` has what happened in all of them, or is None when the configuration keeps none.
+    """
+
+    def __init__(
+        self,
+        config: MemoryConfig | None = None,
+        *,
+        clock: Callable[[], float] = monotonic,
+        wall_clock: Callable[[], float] = time,
+    ) -> None:
         self.config = config or MemoryConfig()
         self._clock = clock
+        self.episodes: Episodes | None = None
+        if self.config.episodic == "memory":
+            self.episodes = Episodes(self.config.episodes, self.config.episode_content, clock=wall_clock)
         self._lock = Lock()
         self._open: dict[int, ShortTermMemory] = {}
 

@@ -104,12 +104,23 @@ class Printed(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class Paused(Event):
+    """A node asks a person, under the id `checkpoint`, and waits: until `deadline` (Unix time), if there is one."""
+
+    path: Path
+    node: int
+    checkpoint: str
+    message: str
+    deadline: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Called(Event):
     """One call to the world ended; `kind` is model or capability, `target` its name, `code` that of its error.
 
     `usage` holds llm_calls, input_tokens, output_tokens and cost_usd where known. `details` of a model call are temperature,
-    max_output_tokens, model (the one that answered) and finish. `content` is what was said, as text, and there only when a
-    subscriber asked for it: {prompt, reply} or {arguments, result}.
+    max_output_tokens, model (the one that answered), finish, and where there were any thinking_tokens and tool_calls (names).
+    `content` is what was said, as text, and there only when a subscriber asked for it: {prompt, reply} or {arguments, result}.
     """
 
     path: Path
@@ -123,6 +134,42 @@ class Called(Event):
     details: dict[str, Any] | None = None
     content: dict[str, str] | None = None
     code: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk(Event):
+    """A streaming capability gave something; `index` counts from 0 within its call, which tells at most the first thousand.
+
+    `content` is that chunk as text, and there only when a subscriber asked for it. Best effort: the whole is the value.
+    """
+
+    path: Path
+    node: int
+    target: str
+    index: int
+    content: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Spliced(Event):
+    """The model of a node made a plan, which is about to run as the frame `path` + ((`node`, `step`),).
+
+    `nodes` and `edges` count those of its regions too. `operations` are those in it with how often they stand there,
+    `capabilities` the ones it may call, `depth` how many plans it is inside of, itself included. `graph` is what runs, in the
+    JSON contract, `digest` that of its artifact.
+    """
+
+    path: Path
+    node: int
+    name: str
+    step: str
+    nodes: int
+    edges: int
+    depth: int
+    digest: str
+    capabilities: list[str] = field(default_factory=list)
+    operations: dict[str, int] = field(default_factory=dict)
+    graph: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +194,7 @@ class Gap(Event):
 NODE_EVENTS = (NodeStarted, NodeEnded, FrameOpened, FrameClosed)  # those that cost a run its fast ways
 KINDS: dict[str, type[Event]] = {
     kind.__name__: kind
-    for kind in (RunStarted, NodeStarted, NodeEnded, NodeRetried, FrameOpened, FrameClosed, Printed, Called, RunEnded, Gap)
+    for kind in (RunStarted, NodeStarted, NodeEnded, NodeRetried, FrameOpened, FrameClosed, Printed, Paused, Called, Chunk, Spliced, RunEnded, Gap)
 }
 
 

@@ -23,6 +23,7 @@ Place: TypeAlias = tuple[int | str, ...]
 
 UNFINISHED = "unfinished"
 SPANS_MAX = 200_000  # a picture of more shows nothing; at about 300 bytes each they stay under 64 MiB
+SPLICES_MAX = 1_000  # plans of models that are kept: each may have 256 KiB
 PLACES_MAX = 20_000  # a program has as many places as nodes, unless a flow calls itself
 
 
@@ -97,7 +98,7 @@ class History:
 
     `began` is Unix time in seconds. `duration_ms` of an unfinished run reaches to its last event. `spans_left_out`
     counts those past SPANS_MAX, `places_left_out` the firings at places past PLACES_MAX. `gaps` are events that whoever
-    recorded them lost.
+    recorded them lost. `splices` are the plans of models that it took in, the first SPLICES_MAX of them.
     """
 
     run_id: str = ""
@@ -109,6 +110,7 @@ class History:
     metadata: dict[str, str] = field(default_factory=dict)
     stats: dict[str, Any] = field(default_factory=dict)
     gaps: list[events.Gap] = field(default_factory=list)
+    splices: list[events.Spliced] = field(default_factory=list)
     places: dict[Place, PlaceFacts] = field(default_factory=dict)
     spans: list[Span] = field(default_factory=list)
     spans_left_out: int = 0
@@ -147,6 +149,9 @@ class _Reading:
                     facts.retries, facts.error = facts.retries + 1, event.error
             case events.Called():
                 self._called(event)
+            case events.Spliced():
+                if len(history.splices) < SPLICES_MAX:
+                    history.splices.append(event)
             case events.RunStarted():
                 history.run_id, history.flow, history.began = event.run_id, event.flow, event.began
                 history.metadata = dict(event.metadata)

@@ -33,7 +33,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")  # a text may not move the cursor
 class EventLogger:
     """Takes the events of any number of runs, one after the other; each line has `run_id`, `flow` and, where it has one, `node`.
 
-    error: a run or a node failed. warning: a retry, a call that failed, a cancelled run, events that were lost. info: a run
+    error: a run or a node failed. warning: a retry, a call that failed, a question to a person, a cancelled run, lost events. info: a run
     began or ended, PRINT. debug: every call. Lines go to `write`, without their end; by default to standard error,
     in colours on a terminal.
     """
@@ -72,6 +72,12 @@ class EventLogger:
                 self._called(run_id, event)
             case events.Printed():
                 self._say(run_id, event, "info", "printed", **_place(event), text=event.text)
+            case events.Paused():
+                said = {"checkpoint": event.checkpoint, "message": event.message}
+                self._say(run_id, event, "warning", "waits for a person", **_place(event), **said)
+            case events.Spliced():
+                said = {"name": event.name, "nodes": event.nodes, "depth": event.depth, "may_call": ", ".join(event.capabilities)}
+                self._say(run_id, event, "info", "plan of a model", **_place(event), **said)
             case events.Gap():
                 self._say(run_id, event, "warning", "events were lost", first=event.first, last=event.last)
 
@@ -108,7 +114,7 @@ class EventLogger:
         getattr(log, level)(what, timestamp=None if began is None else began + event.at, **known)
 
 
-def _place(event: events.NodeEnded | events.NodeRetried | events.Called | events.Printed) -> dict[str, Any]:
+def _place(event: events.NodeEnded | events.NodeRetried | events.Called | events.Printed | events.Paused | events.Spliced) -> dict[str, Any]:
     """The authored id of the node, and the frame when it is not the flow's own: `3[17]/8[0]`."""
     said: dict[str, Any] = {"node": event.node}
     if event.path:

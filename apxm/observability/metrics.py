@@ -39,6 +39,7 @@ class RunMetrics:
         self._took = Histogram("apxm_call_duration_seconds", "Wall time of a call.", ["kind", "target"], buckets=SECONDS, **to)
         self._tokens = Counter("apxm_tokens", "Tokens of model calls.", ["model", "direction"], **to)
         self._cost = Counter("apxm_cost_usd", "Cost of model calls in US dollars.", ["model"], **to)
+        self._plans = Counter("apxm_plans", "Plans of models that runs took in.", ["flow"], **to)
         self._lost = Counter("apxm_events_lost", "Events that came faster than they were counted.", **to)
 
     def __call__(self, run_id: str, event: events.Event) -> None:
@@ -50,6 +51,9 @@ class RunMetrics:
                 self._ended(event)
             case events.Called():
                 self._called(event)
+            case events.Spliced():
+                if run_id in self._flows:
+                    self._plans.labels(self._flows[run_id]).inc()
             case events.Gap():
                 self._lost.inc(event.last - event.first + 1)
 

@@ -81,7 +81,9 @@ def _cells(row: Row) -> str:
 def _words(row: Row) -> Iterator[str]:
     if row.note:
         yield row.note
-    if row.frames_total:
+    if row.planned:
+        yield f"a plan of {row.planned:,} node{'s' if row.planned > 1 else ''}"
+    elif row.frames_total:
         yield f"{row.frames_closed:,} of {row.frames_total:,}"
     elif row.frames_opened:
         yield f"{row.frames_closed:,} rounds"

@@ -33,6 +33,7 @@ class Row:
     frames_total: int = 0
     frames_opened: int = 0
     frames_closed: int = 0
+    planned: int = 0  # nodes of the last plan that its model made
     note: str = ""  # the last error or retry
 
     @property
@@ -110,6 +111,14 @@ class Progress:
                         row.note = f"attempt {event.attempt + 1} in {event.seconds:.1f} s: {event.error}"
                 case events.Called():
                     self._called(event)
+                case events.Spliced():
+                    row = self.rows.get(_place(event.path, event.node))
+                    if row is not None:
+                        row.planned = event.nodes
+                case events.Paused():
+                    row = self.rows.get(_place(event.path, event.node))
+                    if row is not None:
+                        row.note = f"waits for a person: {event.checkpoint}"
                 case events.RunStarted():
                     self.flow, self.nodes, self.began = event.flow, event.nodes, self.clock()
                 case events.RunEnded():

@@ -101,6 +101,9 @@ class _RunSpans:
                 self._close((event.path, None), event.at, event.outcome)
             case events.Called():
                 self._called(event)
+            case events.Spliced():
+                facts = {"apxm.plan.nodes": event.nodes, "apxm.plan.depth": event.depth}
+                self._at(event.path, event.node).add_event("plan", {**facts, "apxm.plan.digest": event.digest}, self._ns(event.at))
             case events.Gap():
                 lost = {"apxm.first": event.first, "apxm.last": event.last}
                 self._run.add_event("events lost", lost, self._ns(event.at))

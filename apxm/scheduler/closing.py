@@ -35,8 +35,11 @@ class Closer:
     watched: bool
     keep_going: bool
     cancelled: int
+    posted: int
 
     if TYPE_CHECKING:
+
+        def stop_left(self, worker: Worker, frame: Frame) -> None: ...
 
         def interrupt(self, activation: Activation) -> None: ...
         def unpark(self, activation: Activation) -> None: ...
@@ -106,6 +109,8 @@ class Closer:
                 self.mark(frame, slot, CANCELLED)
                 v[slot] = DEAD
                 frame.todo -= 1
+        if self.posted and not soft:
+            self.stop_left(worker, frame)
         if not frame.todo:
             self._frame_over(worker, frame)
 
@@ -151,6 +156,8 @@ class Closer:
             self._stop_children(worker, item, soft)
         elif item.wake is not None:
             self.unpark(item)
+            if item.dropped is not None:
+                item.dropped()
             self.stopped(worker, item)
         elif not (soft and frame.binding.effects[slot] in KEPT):
             item.cancelled = True
@@ -215,9 +222,11 @@ class Closer:
             frame.running.pop(slot, None)
 
     def end_failed(self, frame: Frame, slot: int, *, now: bool) -> None:
-        """Note a failure; `now` also ends the slot (else whoever propagates does)."""
+        """Note a failure; `now` also ends the slot (else whoever propagates does). One that ended already stays as it is."""
+        if frame.v[slot] is not EMPTY:
+            return
         self.mark(frame, slot, FAILED)
-        if now and frame.v[slot] is EMPTY:
+        if now:
             frame.v[slot] = DEAD
             frame.todo -= 1
 

@@ -252,7 +252,7 @@ class Frame:
             here = todo.pop()
             if here < self.plan.parameters:
                 if inherited:
-                    found |= self.up.input_labels(self.node, table) if self.up is not None else table.bit(USER)
+                    found |= self.up.given_labels(self.node, self.step, table) if self.up is not None else table.bit(USER)
                 continue
             if here in self.binding.labels:
                 found |= table.bit(self.binding.labels[here])
@@ -281,6 +281,17 @@ class Frame:
         found = 0
         for slot in self.live_values():
             found |= self.labels(slot, table, inherited=inherited)
+        return found
+
+    def given_labels(self, slot: int, step: Step, table: LabelTable) -> int:
+        """Provenance of what a child frame is given: the inputs of the slot, and what frames before it brought home.
+
+        An iteration may be given what the last one made, a catch what the try made, a reduce all items. The items of a MAP
+        know nothing of each other.
+        """
+        found = self.input_labels(slot, table)
+        if self.own is not None and not (isinstance(step, int) and self.plan.operation(slot) == "MAP"):
+            found |= self.own.get(slot, 0)
         return found
 
     def input_labels(self, slot: int, table: LabelTable) -> int:

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 from apxm.errors import InvalidError
 from apxm.outcome import ChildResult
 from apxm.scheduler.closing import Closer
-from apxm.scheduler.dataflow import DEAD, FAILED
+from apxm.scheduler.dataflow import DEAD, EMPTY, FAILED
 
 if TYPE_CHECKING:
     from apxm.errors import ApxmError
+    from apxm.labels import LabelTable
     from apxm.scheduler.dataflow import Frame
     from apxm.scheduler.splicing import Activation
     from apxm.scheduler.work_stealing import Worker
@@ -31,14 +32,20 @@ class Failer(Closer):
 
     if TYPE_CHECKING:
 
+        @property
+        def labels(self) -> LabelTable: ...
         def complete(
             self, worker: Worker, frame: Frame, slot: int, value: Any, label: str | None = None, error: ApxmError | None = None
         ) -> None: ...
         def child_ended(self, worker: Worker, child: Frame, result: ChildResult) -> None: ...
+        def left_failed(self, worker: Worker, frame: Frame, slot: int, error: ApxmError) -> None: ...
 
     def failed(self, worker: Worker, frame: Frame, slot: int, error: ApxmError) -> None:
         """A slot failed, after whatever retries it had: the smallest scope that handles it does, else the policy."""
         self._forget_slot(frame, slot)
+        if frame.v[slot] is not EMPTY:
+            self.left_failed(worker, frame, slot, error)
+            return
         self.failures += 1
         if error.node is None:
             self._locate(error, frame, slot)
@@ -50,17 +57,22 @@ class Failer(Closer):
                 self._fail_flow(worker, frame, error)
             self.end_slot(worker, frame, slot, DEAD, FAILED)
             return
-        if self._handled_here(worker, frame, slot, error):
-            return
+        if not self._handled_here(worker, frame, slot, error):
+            self.fail_above(worker, frame, slot, error)
+
+    def fail_above(self, worker: Worker, frame: Frame, slot: int, error: ApxmError) -> None:
+        """A failure that its own node did not take: the smallest scope above does, else the policy."""
         child = frame
         while child.up is not None:
             owner, opener = child.up, child.node
             activation = child.activation
             if activation is not None and activation.spawn is not None and activation.spawn.isolate:
+                self._bring_failure(owner, opener, frame, slot)
                 self.end_failed(frame, slot, now=True)
                 self._isolate(worker, child, activation, error)
                 return
             if self._handles(owner, opener):
+                self._bring_failure(owner, opener, frame, slot)
                 self.end_failed(frame, slot, now=True)
                 self._handle_above(worker, owner, opener, error)
                 return
@@ -73,6 +85,15 @@ class Failer(Closer):
         else:
             self.end_failed(frame, slot, now=True)
             self.abort(worker, error)
+
+    def _bring_failure(self, owner: Frame, opener: int, frame: Frame, slot: int) -> None:
+        """What an error says comes from what its node was given: whoever takes it up there inherits that.
+
+        Not a MAP: of items that failed it says nothing.
+        """
+        if owner.plan.operation(opener) != "MAP":
+            owner.own = owner.own if owner.own is not None else {}
+            owner.own[opener] = owner.own.get(opener, 0) | frame.labels(slot, self.labels)
 
     def _note_failed(self, frame: Frame, slot: int, error: ApxmError) -> None:
         """Tell that a slot failed, unless its fallback makes it good at once: it ends once, and then that is told."""
@@ -89,9 +110,9 @@ class Failer(Closer):
         binding = frame.binding
         return slot in binding.fallbacks or slot in binding.errors or slot in binding.forgiven
 
-    def _handled_inside(self, frame: Frame, slot: int) -> bool:
-        """Whether a scope between a slot and its flow takes its failure, though nothing runs there any more."""
-        if self._handles(frame, slot):
+    def _handled_inside(self, frame: Frame, slot: int, *, itself: bool = True) -> bool:
+        """Whether a scope between a slot (or that `itself`) and its flow takes its failure, though nothing runs there now."""
+        if itself and self._handles(frame, slot):
             return True
         child = frame
         while child.up is not None and child.plan.region:

@@ -12,23 +12,25 @@ from typing import TYPE_CHECKING, Any
 
 from apxm.errors import ApxmError, InvalidError, StuckError
 from apxm.labels import LabelTable
-from apxm.outcome import OUTCOMES, ChildResult, Fail, Hold, Route, Spawn, Wait
+from apxm.outcome import OUTCOMES, ChildResult, Fail, Hold, Post, Route, Spawn, Wait
 from apxm.scheduler.binding import CHEAP, OPENING
 from apxm.scheduler.dataflow import CANCELLED, DEAD, EMPTY, Frame
-from apxm.scheduler.failing import Failer
 from apxm.scheduler.holding import Held
 from apxm.scheduler.invariants import waiting_edges
 from apxm.scheduler.plan import ANY, GATE, ORDER, RACE
+from apxm.scheduler.posting import Poster
 from apxm.scheduler.splicing import Activation
 from apxm.scheduler.work_stealing import Worker
 from apxm.values import SCALARS, settle
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from apxm.outcome import Child, Outcome
     from apxm.scheduler.binding import Binding
 
 
-class RunState(Failer):
+class RunState(Poster):
     """All frames of one run, and the ready work of its workers."""
 
     # What most runs never change; as class attributes they cost a run nothing.
@@ -56,6 +58,7 @@ class RunState(Failer):
         self.errors: list[ApxmError] = []  # every failure, the handled ones too, up to ERRORS_MAX
         self.unhandled: list[ApxmError] = []  # those that nothing took, when the policy is to go on
         self.held: list[Held] = []
+        self.leaving: list[tuple[Held, Future[Any]]] = []  # what was let go and takes its time
         self._finished: list[tuple[Worker, Frame]] = []
         self._still_labels: dict[Binding, int] = {}  # of bindings in whose frames nothing was dead, chosen or opened
 
@@ -263,6 +266,8 @@ class RunState(Failer):
             self._spawn(worker, frame, slot, result)
         elif isinstance(result, Fail):
             self.failed(worker, frame, slot, result.error)
+        elif isinstance(result, Post):
+            self.post(worker, frame, slot, result)
         elif isinstance(result, Hold):
             self.held.append(Held(frame, slot, result.release))
             self.outcome(worker, frame, slot, result.value)
@@ -277,7 +282,7 @@ class RunState(Failer):
         activation = frame.running.get(slot)
         if not isinstance(activation, Activation):
             activation = frame.running[slot] = Activation(frame, slot)
-        activation.spawn, activation.wake = None, wait.then
+        activation.spawn, activation.wake, activation.dropped = None, wait.then, wait.dropped
         self.park(activation, wait.seconds)
 
     def complete(
@@ -410,9 +415,17 @@ class RunState(Failer):
         """Release what is held and need not be any more; in the end everything. An error of that ends the run."""
         for held in [one for one in self.held if final or one.over()]:
             self.held.remove(held)
-            error = held.let_go()
-            if error is not None:
-                self.abort(worker, error)
+            left = held.let_go()
+            if isinstance(left, ApxmError):
+                self.lost(worker, held, left)
+            elif left is not None:
+                self.leaving.append((held, left))
+
+    def lost(self, worker: Worker, held: Held, error: ApxmError) -> None:
+        """What was held could not be released well: whoever relied on it must know, so nothing may handle this."""
+        if error.node is None:
+            self._locate(error, *held.place)
+        self.abort(worker, error)
 
     # ---- frames end ------------------------------------------------------------------------------------------------
     def _frame_over(self, worker: Worker, frame: Frame) -> None:
@@ -428,7 +441,7 @@ class RunState(Failer):
             self._unwinding = False
 
     def _end_frame(self, worker: Worker, frame: Frame) -> None:
-        if frame.gone:
+        if frame.gone or (self.posted and self.awaits(frame)):
             return
         frame.gone = True
         self.live_frames -= 1

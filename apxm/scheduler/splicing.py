@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 class Activation:
     """One firing that did not end at once.
 
-    A handler in flight and a wait have no `spawn`; `wake` is what a wait continues with. `after` replaces the usual end
-    once everything beneath a cancelled activation is over.
+    A handler in flight and a wait have no `spawn`; `wake` is what a wait continues with, `dropped` what is called when it
+    is cancelled. `after` replaces the usual end once everything beneath a cancelled activation is over.
     """
 
     __slots__ = (
@@ -25,6 +25,7 @@ class Activation:
         "busy",
         "cancelled",
         "children",
+        "dropped",
         "exhausted",
         "frame",
         "handle",
@@ -43,6 +44,7 @@ class Activation:
         self.open: set[Frame] = set()
         self.results: list[ChildResult] = []
         self.wake: Callable[[], Outcome] | None = None
+        self.dropped: Callable[[], object] | None = None
         self.cancelled = False
         self.busy = False  # inside its own loop: a child that ends only leaves its result
         self.after: Then | None = None

@@ -88,6 +88,9 @@ class General(Section):
     grants = Key[tuple[str, ...]](
         kinds.GRANTS, (), "what programs may call, as with --grant; a name that a program does not have is passed over"
     )
+    trust = Key[tuple[str, ...]](
+        kinds.TRUST, (), "labels whose values may reach guarded capabilities, as with --trust: `LABEL` or `LABEL=CAPABILITY`"
+    )
     capabilities = Key[tuple[str, ...]](
         kinds.MODULES, (), "files and modules whose CAPABILITIES programs get, as with --capabilities; they are imported"
     )
@@ -105,6 +108,9 @@ class Run(Section):
     max_parallelism = Key(
         kinds.POSITIVE, SchedulerConfig().max_parallelism, "how many operations may wait at once (model calls, tools)"
     )
+    max_splices = Key(kinds.COUNT, SchedulerConfig().max_splices, "how many plans that models made may run")
+    max_splice_depth = Key(kinds.COUNT, SchedulerConfig().max_splice_depth, "how many of them within each other")
+    max_splice_nodes = Key(kinds.POSITIVE, SchedulerConfig().max_splice_nodes, "how many nodes each of them may have")
     model = Key[str | None](
         kinds.MODEL, None, "the model of nodes that name none; goes before `default = true` of a model", shown="`extractive`"
     )
@@ -121,7 +127,23 @@ class Budget(Section):
     cost_usd = Key[float | None](kinds.DOLLARS, None, "what models charge, in US dollars")
     tool_calls = Key[int | None](kinds.COUNT, None, "calls of capabilities")
     nodes = Key[int | None](kinds.COUNT, None, "firings of nodes, in all frames")
-    splices = Key[int | None](kinds.COUNT, None, "child frames: flow calls, regions, iterations")
+    splices = Key[int | None](kinds.COUNT, None, "plans that models made and that are run")
+
+
+class Prompts(Section):
+    """What models are told by nodes without a `system_prompt`; without a value, the built-in text."""
+
+    section = "prompts"
+    __slots__ = ()
+    folder = Key[str | None](
+        kinds.FOLDER, None, "a folder of files `ask.md`, `think.md`, … with such texts; a text of this table goes before a file"
+    )
+    ask = Key[str | None](kinds.TEXT, None, "for ASK")
+    think = Key[str | None](kinds.TEXT, None, "for THINK")
+    reason = Key[str | None](kinds.TEXT, None, "for REASON")
+    plan = Key[str | None](kinds.TEXT, None, "for PLAN")
+    reflect = Key[str | None](kinds.TEXT, None, "for REFLECT")
+    verify = Key[str | None](kinds.TEXT, None, "for VERIFY")
 
 
 class Records(Section):
@@ -155,4 +177,4 @@ class Telemetry(Section):
     content = Key(kinds.SWITCH, False, "let traces carry what was said to models and tools, and the texts of errors")
 
 
-SECTIONS: dict[str, type[Section]] = {kind.section: kind for kind in (Run, Budget, Records, Log, Telemetry)}
+SECTIONS: dict[str, type[Section]] = {kind.section: kind for kind in (Run, Budget, Prompts, Records, Log, Telemetry)}

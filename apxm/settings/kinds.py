@@ -91,6 +91,9 @@ def _texts(value: Any) -> tuple[str, ...]:
     return tuple(_text(item) for item in value)
 
 
+HOSTED = ("http_get",)  # what stands behind the `=` of a grant for these is a host
+
+
 def _grants(value: Any) -> tuple[str, ...]:
     for text in _texts(value):
         name, equals, root = text.partition("=")
@@ -104,8 +107,14 @@ def _parts(text: str) -> tuple[str, ...]:
 
 
 def _grant_located(grants: tuple[str, ...], folder: str) -> tuple[str, ...]:
-    parts = [grant.partition("=") for grant in grants]
-    return tuple(f"{name.strip()}={absolute(root.strip(), folder)}" if equals else name.strip() for name, equals, root in parts)
+    return tuple(_one_grant_located(*grant.partition("="), folder) for grant in grants)
+
+
+def _one_grant_located(name: str, equals: str, scope: str, folder: str) -> str:
+    name, scope = name.strip(), scope.strip()
+    if not equals:
+        return name
+    return f"{name}={scope if name in HOSTED else absolute(scope, folder)}"
 
 
 def _files_located(names: tuple[str, ...], folder: str) -> tuple[str, ...]:
@@ -135,7 +144,9 @@ SECONDS = Kind("seconds, 0 or more", _amount, float)
 DOLLARS = Kind("an amount of dollars, 0 or more", _amount, float)
 URL = Kind("a URL such as http://localhost:4318", _url, str)
 PORT = Kind("a port, 0 to 65535", _port, int)
+TEXT = Kind("a text", _text, str)
 FOLDER = Kind("the path of a folder", _text, str, located=absolute)
 MODEL = Kind("`extractive`, `scripted:FILE` or the name of a model", _text, str, located=_model_located)
 GRANTS = Kind("a list of `NAME` and `NAME=FOLDER`", _grants, _parts, located=_grant_located)
+TRUST = Kind("a list of `LABEL` and `LABEL=CAPABILITY`", _grants, _parts)
 MODULES = Kind("a list of `FILE.py` and modules", _texts, _parts, located=_files_located)

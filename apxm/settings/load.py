@@ -6,9 +6,9 @@ import os
 from typing import TYPE_CHECKING, Any, cast
 
 from apxm.budget import UNLIMITED, Limits
-from apxm.config import RunOptions, RuntimeConfig, SchedulerConfig
+from apxm.config import PromptConfig, RunOptions, RuntimeConfig, SchedulerConfig
 from apxm.errors import ConfigError
-from apxm.settings.keys import KEYS, SECTIONS, Budget, General, Log, Records, Run, Telemetry, Value
+from apxm.settings.keys import KEYS, SECTIONS, Budget, General, Log, Prompts, Records, Run, Telemetry, Value
 from apxm.settings.layers import files, from_environment, from_file, from_flags
 from apxm.settings.origin import DEFAULT
 from apxm.settings.state import private_folder, xdg_folder
@@ -23,13 +23,11 @@ if TYPE_CHECKING:
     from apxm.settings.models import ModelTable
     from apxm.settings.origin import File, Origin
 
-_SCHEDULER = SchedulerConfig()
-
 
 class Settings(General):
     """Every setting, as attributes: `settings.run.deadline_s`, `settings.grants`. `files` are those that were read."""
 
-    __slots__ = ("budget", "environment", "files", "log", "models", "records", "run", "telemetry")
+    __slots__ = ("budget", "environment", "files", "log", "models", "prompts", "records", "run", "telemetry")
 
     def __init__(
         self,
@@ -40,7 +38,7 @@ class Settings(General):
     ) -> None:
         super().__init__(values)
         self.run, self.budget, self.records, self.log = Run(values), Budget(values), Records(values), Log(values)
-        self.telemetry = Telemetry(values)
+        self.telemetry, self.prompts = Telemetry(values), Prompts(values)
         self.models, self.files, self.environment = models, tuple(read), environment
 
     def origins(self, key: str) -> tuple[Origin, ...]:
@@ -60,22 +58,37 @@ class Settings(General):
     # ---- what follows from them --------------------------------------------------------------------------------------
     def runtime_config(self) -> RuntimeConfig:
         """What a Runtime is made with."""
-        if self.run.max_parallelism == _SCHEDULER.max_parallelism:
-            return RuntimeConfig()
-        return RuntimeConfig(scheduler_config=SchedulerConfig(max_parallelism=self.run.max_parallelism))
+        texts = self._given("prompts")
+        return RuntimeConfig(
+            scheduler_config=SchedulerConfig(
+                max_parallelism=self.run.max_parallelism,
+                max_splices=self.run.max_splices,
+                max_splice_depth=self.run.max_splice_depth,
+                max_splice_nodes=self.run.max_splice_nodes,
+            ),
+            prompt_config=PromptConfig(folder=texts.pop("folder", None), texts=texts),
+            state_dir=self.state_dir,
+        )
 
     def limits(self) -> Limits:
         """What a run may spend."""
-        given = {key.partition(".")[2]: value.value for key, value in self.values.items() if key.startswith("budget.")}
+        given = self._given("budget")
         return Limits(**given) if given else UNLIMITED
 
-    def run_options(self, *, trace: bool = False, metadata: Mapping[str, str] | None = None) -> RunOptions:
+    def _given(self, section: str) -> dict[str, Any]:
+        """What somebody set in a section, by the names of its keys."""
+        parts = ((key.partition("."), value.value) for key, value in self.values.items())
+        return {name: value for (head, _, name), value in parts if head == section and name}
+
+    def run_options(self, *, wait: bool = False, trace: bool = False, metadata: Mapping[str, str] | None = None) -> RunOptions:
         """What a run is started with."""
         return RunOptions(
             deadline_s=self.run.deadline_s,
             budget=self.limits(),
             grants=self.grants,
+            trust=self.trust,
             on_failure=cast("FailurePolicy", self.run.on_failure),
+            wait=wait,
             trace=trace,
             metadata=metadata or {},
         )
@@ -164,4 +177,4 @@ def _appended(before: Value, after: Value) -> Value:
     return Value(tuple(origins), tuple(origins.values()))
 
 
-assert set(SECTIONS) == {"run", "budget", "records", "log", "telemetry"}  # Settings.__init__ makes one of each
+assert set(SECTIONS) == {"run", "budget", "prompts", "records", "log", "telemetry"}  # Settings.__init__ makes one of each

@@ -305,7 +305,7 @@ def _faulty(record: CapabilityRecord, system: CapabilitySystem, target: Target) 
         return await target.through((args, named), lambda: system.calls.call(real, args, named))
 
     twin = copy.copy(record)
-    twin.fn, twin.is_async, twin.run, twin.target = faulty, True, "inline", None
+    twin.fn, twin.is_async, twin.run, twin.target, twin.streams = faulty, True, "inline", None, False
     twin.borrows = twin.gives = False  # so that a lie is copied: the plan keeps it for the next call
     return twin
 

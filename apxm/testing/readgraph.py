@@ -156,7 +156,8 @@ def assemble(
     """A graph of these nodes and edges; without `exits` they are the RETURNs, else the nodes without an out-edge."""
     wire(nodes, edges)
     if exits is None:
-        exits = [n.id for n in nodes.values() if n.op == "RETURN"] or [n.id for n in nodes.values() if not n.out]
+        ends = [n.id for n in nodes.values() if not n.out]
+        exits = [n.id for n in nodes.values() if n.op == "RETURN"] or [n for n in ends if nodes[n].op != "AGENT"] or ends
     made = ReadGraph(name, parameters, nodes, topological(nodes), exits)
     merges = {n.id: None for n in nodes.values() if n.op == "MERGE" and made.mode(n) == "first_success"}
     made.forgiven = frozenset(made.cone(merges)) if merges else frozenset()

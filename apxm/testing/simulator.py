@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from apxm.budget import Ledger
 from apxm.capability.grants import Grants
 from apxm.config import RunOptions, SchedulerConfig
+from apxm.engine.agents import Agents
 from apxm.engine.binding import Binder
 from apxm.engine.fire import Crew, Firer
 from apxm.engine.parameters import arguments_of
@@ -101,7 +102,9 @@ class _Capabilities:
 class Simulation(Firer):
     """One run, stepped by hand."""
 
-    def __init__(self, binding: Binding, args: list[Any], runtime: Runtime, options: RunOptions, workers: int) -> None:
+    def __init__(
+        self, binding: Binding, args: list[Any], runtime: Runtime, options: RunOptions, workers: int, agents: Agents
+    ) -> None:
         self.now = 0.0
         super().__init__(
             binding,
@@ -114,6 +117,7 @@ class Simulation(Firer):
             capabilities=_Capabilities(),  # type: ignore[arg-type]
             memories=runtime.memory,
             static=True,
+            agents=agents,
             clock=lambda: self.now,
         )
         self.steps = 0
@@ -320,10 +324,8 @@ class Simulator:
     ) -> None:
         self.runtime, self.options, self.before = runtime, options or RunOptions(), before
         self.dag, self.parameters = dag, parameters
-        binder = Binder(
-            runtime.capability_system(), runtime.models, runtime.flow_registry(), Grants.parse(self.options.grants), 64
-        )
-        self.binding = binder.bind(dag)
+        self.agents = Agents(runtime.flow_registry().snapshot(), Grants.parse(self.options.grants), runtime.granted())
+        self.binding = Binder(runtime.capability_system(), runtime.models, self.agents, 64).bind(dag)
 
     def run(
         self,
@@ -348,7 +350,7 @@ class Simulator:
         if isinstance(choose, int):
             choose = random.Random(choose).randrange
         args = arguments_of(self.dag, self.parameters, {})
-        run = kind(self.binding, args, self.runtime, self.options, workers)
+        run = kind(self.binding, args, self.runtime, self.options, workers, self.agents)
         run.cancel_at, run.checked, run.shared_loop, run.preemptions = cancel_at, checked, gives_way, preemptions
         trace: list[Event] = []
         if watched:

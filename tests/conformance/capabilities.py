@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator  # noqa: TC003  (the hints of capabilities are read)
 from typing import Any
 
 from apxm.capability.record import CapabilityRecord
@@ -50,6 +51,7 @@ class World:
     def __init__(self) -> None:
         self.calls: list[list[Any]] = []
         self._failures = 0
+        self._keys: dict[str, int] = {}  # in the order in which `pay` met them
 
     async def note(self, text: str) -> str:
         self.calls.append(["note", {"text": text}])
@@ -67,8 +69,24 @@ class World:
     async def never(self) -> None:
         await asyncio.Event().wait()
 
+    def spell(self, text: str) -> Iterator[str]:
+        for letter in text:
+            yield f"{letter}."
+
+    async def lose(self) -> None:
+        self.calls.append(["lose", {}])
+        raise ConnectionResetError("the answer got lost")
+
+    async def pay(self, amount: int, *, idempotency_key: str) -> int:
+        self._keys.setdefault(idempotency_key, len(self._keys) + 1)
+        self.calls.append(["pay", {"amount": amount, "key": self._keys[idempotency_key]}])
+        if len(self.calls) == 1:
+            raise ConnectionResetError("the answer got lost")
+        return amount
+
     def records(self) -> dict[str, CapabilityRecord]:
         records = {function.__name__: CapabilityRecord("", function, effect="pure") for function in PURE}
-        for name, effect in (("note", "guarded"), ("fail", "guarded"), ("flaky", "read"), ("never", "read")):
-            records[name] = CapabilityRecord("", getattr(self, name), effect=effect)
+        several = {"guarded": ("note", "fail", "lose", "pay"), "read": ("flaky", "never", "spell")}
+        for effect, names in several.items():
+            records |= {name: CapabilityRecord("", getattr(self, name), effect=effect) for name in names}
         return records

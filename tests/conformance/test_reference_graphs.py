@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from apxm import Artifact, RunOptions, Runtime, compile
-from apxm.errors import BindError
+from apxm.capability.sandbox import absence
+from apxm.config import RuntimeConfig
+from apxm.errors import InvalidError
 from apxm.graph.contract import from_json
 from apxm.graph.validate import validate
 from apxm.llm.scripted import ScriptedModel
@@ -41,6 +43,8 @@ class Expected:
     answers: dict[str, str] = field(default_factory=dict)  # by node; the others say what they were asked
     printed: list[str] = field(default_factory=list)
     fetched: str | None = "the data"
+    task: str | None = None  # lies in the queue `drafts`
+    decided: str | None = None  # the answer to the checkpoint `edit-42`
 
 
 FOUND = [{"title": "tide tables", "url": "https://example.org/3"}]
@@ -58,16 +62,27 @@ ERROR = {
     "attempts": 1,
 }
 TIDE = "It is the case that the tide is high."
+VERDICT = {"verdict": "refuted", "confidence": 0.75, "reasoning": "The notes say May."}
+OUTLINE = said("outline", "Outline an article about tides in five points.")
+DRAFT = said("draft", f"Write the article along this outline.\n\n{OUTLINE}")
 POLISHED = said("polish", "Say it shorter: " + said("polish", "Say it shorter: " + said("polish", f"Say it shorter: {TIDE}")))
 
 EXPECTED: dict[str, list[Expected]] = {
     "example_01_hello": [Expected({"greet": said("greet", "Greet a new colleague by name: Ada")}, {"colleague": "Ada"})],
     "example_02_tool_use": [Expected({"sum_up": said("sum_up", f"Sum up these results: {json.dumps(FOUND)}")})],
+    "example_03_multi_flow": [
+        Expected(
+            {"write": said("write", "Write it as a note to the team.\n\nContext 1: Start with the roof.")},
+            {"matter": "the house"},
+            {"conclude": json.dumps({"result": "Start with the roof."})},
+        )
+    ],
     "spellings_errors": [
         Expected({"result": ["the data"]}),
         Expected({"result": [f"could not fetch: {json.dumps(ERROR)}"]}, fetched=None),
     ],
     "spellings_loop": [Expected({"done": POLISHED})],
+    "spellings_memory": [Expected({"history": [], "goal": "set"})],
     "spellings_routing": [Expected({"show": "we pay back"}, printed=["Reply: we pay back"])],
     "template_ask": [
         Expected({"answer": said("answer", "Answer in two sentences: why do tides come twice a day?")}),
@@ -91,20 +106,16 @@ EXPECTED: dict[str, list[Expected]] = {
             }
         )
     ],
+    "spellings_coordination": [Expected({"answer": "yes"}, task="a draft", decided="yes")],
+    "template_pipeline": [Expected({"edit": said("edit", f"Correct and shorten:\n\n{DRAFT}")}, {"subject": "tides"})],
+    "template_verify": [Expected({"check": VERDICT}, answers={"check": json.dumps(VERDICT)})],
     "template_map_reduce": [Expected({"compare": said("compare", f"Compare the three regions: {json.dumps(CLIMATES)}")})],
 }
 
 
-NO_HANDLER = "is valid, but has no handler in this version"
-
 # What binding says to the others.
 REFUSED = {
-    "example_03_multi_flow": f"node `weigh` of flow `multi_flow`: THINK {NO_HANDLER}",
-    "spellings_agents": f"node `judge` of flow `review`: REFLECT {NO_HANDLER}",  # what a flow calls is bound before it
-    "spellings_coordination": f"node `take` of flow `coordination`: CLAIM {NO_HANDLER}",
-    "spellings_memory": "QMEM `history` (node 4) of flow `memory`: memory tier `episodic` comes with the episodic memory",
-    "template_pipeline": f"node `draft` of flow `pipeline`: THINK {NO_HANDLER}",
-    "template_verify": f"node `check` of flow `verify`: VERIFY {NO_HANDLER}",
+    "spellings_agents": "PAUSE `ask_a_person` (node 4) of flow `main` may wait without end",  # and nobody said that it may
 }
 
 
@@ -114,9 +125,15 @@ def load(name: str) -> Graph | Program:
     return authored
 
 
-def runtime_for(expected: Expected) -> Runtime:
+def runtime_for(expected: Expected, folder: Path) -> Runtime:
     model = ScriptedModel(rules=[*expected.answers.items(), (".", answer)])
-    runtime = Runtime(model=model)
+    runtime = Runtime(RuntimeConfig(state_dir=str(folder)), model=model)
+    if expected.task is not None:
+        runtime.coordination.queues.put("drafts", expected.task)
+    if expected.decided is not None:
+        runtime.coordination.checkpoints.open("edit-42", "asked before")
+        runtime.coordination.checkpoints.answer("edit-42", expected.decided)
+    runtime.models.register("on_this_machine", model, provider="local")
 
     @runtime.capability(effect="read")
     def search(query: str, limit: int, fields: list[str]) -> list[dict[str, str]]:
@@ -139,10 +156,12 @@ CASES = [
 
 @pytest.mark.parametrize("level", [0, 1])
 @pytest.mark.parametrize(("name", "number"), CASES)
-def test_a_reference_graph_means_what_it_says(name: str, number: int, level: int) -> None:
+def test_a_reference_graph_means_what_it_says(name: str, number: int, level: int, tmp_path: Path) -> None:
     expected = EXPECTED[name][number]
+    if name == "spellings_coordination" and (reason := absence()) is not None:
+        pytest.skip(f"its code needs a sandbox, and there is none: {reason}")
     dag = Artifact.from_bytes(compile(load(name), level=level).to_bytes()).into_dag()
-    with runtime_for(expected) as runtime:
+    with runtime_for(expected, tmp_path) as runtime:
         result = runtime.execute(dag, expected.parameters, run=RunOptions(trace=True))
     assert result.outputs == expected.outputs
     assert [event.text for event in result.events() if isinstance(event, Printed)] == expected.printed
@@ -150,10 +169,10 @@ def test_a_reference_graph_means_what_it_says(name: str, number: int, level: int
 
 @pytest.mark.parametrize("level", [0, 1])
 @pytest.mark.parametrize("name", REFUSED)
-def test_a_reference_graph_that_cannot_run_yet_is_refused_with_the_operation_it_lacks(name: str, level: int) -> None:
+def test_a_reference_graph_that_cannot_run_is_refused_with_the_reason(name: str, level: int, tmp_path: Path) -> None:
     dag = Artifact.from_bytes(compile(load(name), level=level).to_bytes()).into_dag()
     parameters = {parameter.name: "x" for parameter in dag.parameters}
-    with runtime_for(Expected({})) as runtime, pytest.raises(BindError) as refused:
+    with runtime_for(Expected({}), tmp_path) as runtime, pytest.raises(InvalidError) as refused:
         runtime.execute(dag, parameters)
     assert refused.value.message.startswith(REFUSED[name])
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-SCRIPTS = ["tools/setup", "tools/demo", "tools/test", ".ci/run"]
+SCRIPTS = ["tools/setup", "tools/system", "tools/demo", "tools/test", ".ci/run"]
 SECONDS_MAX = 120
 
 

@@ -22,6 +22,7 @@ from apxm.artifact import Artifact
 from apxm.artifact.lift import lift
 from apxm.capability.grants import Grants
 from apxm.capability.record import CapabilityRecord
+from apxm.engine.agents import Agents
 from apxm.engine.binding import Binder
 from apxm.errors import ApxmError, ArtifactError
 from apxm.runtime import Runtime
@@ -87,7 +88,8 @@ class World:
         """Bind flows; gives how many could be."""
         bound, runtime = 0, self.runtime
         for dag in dags:
-            binder = Binder(runtime.capability_system(), runtime.models, runtime.flow_registry(), self.grants, 8)
+            agents = Agents(runtime.flow_registry().snapshot(), self.grants, {})
+            binder = Binder(runtime.capability_system(), runtime.models, agents, 8)
             try:
                 binder.bind(dag)
             except ApxmError:

@@ -88,7 +88,9 @@ def runtime(wire, faults):
 def run_to_its_end(runtime, wire, faults, artifact, program, n):
     wire.arm(n)
     faults.asked.clear()
-    options = RunOptions(on_failure=program.on_failure, budget=Limits(nodes=100_000, tool_calls=10_000), deadline_s=3600)
+    options = RunOptions(
+        trust=("*",), on_failure=program.on_failure, budget=Limits(nodes=100_000, tool_calls=10_000), deadline_s=3600
+    )
     handle = runtime.start(artifact, program.parameters, run=options)
     wire.handle = handle
     wire.known.set()
@@ -153,7 +155,7 @@ def simulate(program, artifact, schedule, stop_at):
     loop = Stepped(schedule, clock)
     with Bench(clock=clock).runtime as runtime:
         budget = Limits(nodes=100_000, tool_calls=10_000)
-        options = RunOptions(on_failure=program.on_failure, budget=budget, deadline_s=3600, trace=True)
+        options = RunOptions(trust=("*",), on_failure=program.on_failure, budget=budget, deadline_s=3600, trace=True)
         state, trace = runtime._open(artifact, program.parameters, {}, options)
         loop.stop_at, loop.at_step = stop_at, lambda: state.ask_cancel(RunCancelled("now"))
         error = None

@@ -77,7 +77,7 @@ def test_every_firing_rule_has_a_fault() -> None:
 
 
 def test_every_room_that_the_list_must_have_is_there() -> None:
-    assert set(ROOMS) == {"budget", "decoder", "engine", "firing", "scheduler", "validation"}
+    assert set(ROOMS) == {"agents", "asking", "budget", "decoder", "engine", "firing", "plans", "scheduler", "validation"}
 
 
 def refusals(file: str, names: frozenset[str]) -> Iterator[range]:

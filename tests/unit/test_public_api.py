@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 TEXT = """
-    Agent AgentFlow AgentGraph ApxmError Artifact ArtifactError BindError BudgetError CapabilityError CapabilityRecord
-    CapabilitySystem CompileError ConfigError DeadlineError DeniedError Dependency Edge ExecutionDag ExecutionResult
-    ExecutionStats ExtractiveModel FailureClass FlowRegistry Grants Graph GraphError HandlerError InternalError InvalidError
-    LanguageModel Limits MemoryConfig MemorySystem Message ModelError ModelRegistry Node Parameter ParameterError Problem
-    Program Prompt RaisedError Ref Reply RunCancelled RunHandle RunOptions Runtime RuntimeConfig SchedulerConfig ScriptedModel
-    StuckError TransientError UnknownEffectError Usage ValueRefused compile flow from_json from_networkx step to_json
+    Agent AgentFlow AgentGraph Allow ApxmError Artifact ArtifactError Belief BindError BudgetError CapabilityError CapabilityRecord
+    CapabilitySystem CompileError ConfigError DeadlineError DeniedError Deny Dependency Edge Edit ExecutionDag ExecutionResult
+    ExecutionStats ExtractiveModel FailureClass FlowRegistry Grants Goal Graph GraphError HandlerError InternalError InvalidError
+    LanguageModel Limits Machine MemoryConfig MemorySystem Message ModelError ModelRegistry Node Parameter ParameterError Problem
+    Program Prompt PromptConfig RaisedError Ref Reply RunCancelled RunHandle RunOptions Runtime RuntimeConfig SchedulerConfig ScriptedModel
+    StuckError ToolCall TransientError Transition UnknownEffectError Usage ValueRefused compile flow from_json from_networkx step to_json
     to_networkx validate
 """
 NAMES = sorted(TEXT.split())
@@ -37,13 +37,15 @@ SIGNATURES = {
     "Runtime.start": "(self, dag: Executable, parameters: Mapping[str, Any] | None = None, /, *, "
     "run: RunOptions | None = None, **named: Any) -> RunHandle",
     "Runtime.capability_system": "(self) -> CapabilitySystem",
+    "Runtime.grant": "(self, agent: str, grants: Sequence[str]) -> Grants",
+    "Runtime.revoke": "(self, agent: str) -> bool",
     "Runtime.flow_registry": "(self) -> FlowRegistry",
     "Runtime.capability": "(self, name: str | None = None, **record: Any) -> Callable[[F], F]",
     "Runtime.close": "(self) -> None",
-    "RuntimeConfig": "(memory_config: MemoryConfig = ..., scheduler_config: SchedulerConfig = ...) -> None",
-    "RunOptions": "(deadline_s: float | None = None, budget: Limits = ..., grants: Sequence[str] = (), "
+    "RuntimeConfig": "(memory_config: MemoryConfig = ..., scheduler_config: SchedulerConfig = ..., prompt_config: PromptConfig = ...) -> None",
+    "RunOptions": "(deadline_s: float | None = None, budget: Limits = ..., grants: Sequence[str] = (), trust: Sequence[str] = (), "
     "run_id: str | None = None, on_failure: FailurePolicy = 'fail_fast', trace: bool = False, "
-    "check: bool = False, metadata: Mapping[str, str] = ...) -> None",
+    "check: bool = False, metadata: Mapping[str, str] = ..., machines: Mapping[str, Mapping[str, Any]] = ...) -> None",
     "RunHandle.events": "(self, after: int = 0) -> Iterator[Event]",
     "RunHandle.cancel": "(self, reason: str = 'cancelled by its handle') -> None",
     "RunHandle.result": "(self, timeout_s: float | None = None) -> ExecutionResult",

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from apxm.errors import BindError, InvalidError
 from apxm.executor.arguments import positions, renderer, where
+from apxm.executor.believing import believed, source_of
 from apxm.executor.bind import Bound, Kind
 from apxm.graph.operation import Effect
 from apxm.graph.template import as_text, fill, parse, parse_filled
-from apxm.memory.matching import fits
-from apxm.memory.system import tier_refusal
+from apxm.memory.system import LATER, tier_refusal
 from apxm.values import settle
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from apxm.executor.bind import Binder, NodeSpec, Services
     from apxm.executor.context import OpContext
+
+
+def _declared(spec: NodeSpec, services: Services) -> NodeSpec:
+    """The node with the tier that its agent declares for exactly this key, unless it names one itself."""
+    tier = services.memories.get(spec.attributes.get("key", ""))
+    if tier is None or "memory_tier" in spec.attributes:
+        return spec
+    return replace(spec, attributes={**spec.attributes, "memory_tier": tier})
 
 
 def _refuse_tier(spec: NodeSpec) -> None:
@@ -27,20 +36,22 @@ def _refuse_tier(spec: NodeSpec) -> None:
 
 
 def _bind_query(spec: NodeSpec, services: Services) -> Bound:
-    # `staging_id` names a belief that would hold the result too. Graphs of the reference must give one, and nothing reads
-    # beliefs before the agent machine exists: it is accepted, and there is nothing to do for it yet.
+    spec = _declared(spec, services)
     _refuse_tier(spec)
     read = _read_key(spec) if "key" in spec.attributes else _search(spec)
-    return Bound(Kind.SYNC, read, Effect.READ, label="memory:stm", owns=True)
+    tier = spec.attributes.get("memory_tier", "stm")
+    bound = Bound(Kind.SYNC, read, Effect.READ, label=f"memory:{tier}", owns=True)
+    if "staging_id" not in spec.attributes:
+        return bound
+    return believed(bound, f"_stage:{spec.attributes['staging_id']}", lambda context: f"memory:{tier}")
 
 
 def _read_key(spec: NodeSpec) -> Callable[..., Any]:
     key = renderer(spec, spec.attributes["key"])
-    wanted = spec.attributes.get("where")
+    wanted, tier = spec.attributes.get("where"), spec.attributes.get("memory_tier", "stm")
 
     def read(context: OpContext, *inputs: Any) -> Any:
-        value = context.run.memory.view(context.agent).find(key(inputs))
-        return value if fits(value, wanted) else None
+        return context.run.memory.view(context.agent).find(key(inputs), tier=tier, where=wanted)
 
     return read
 
@@ -56,48 +67,57 @@ def _search(spec: NodeSpec) -> Callable[..., Any]:
     else:
         raise BindError(f"{where(spec)} has neither a key nor a query nor an input", hint="give it `key` or `query`")
     limit, min_score, wanted = given.get("limit", 10), given.get("min_score", 0.0), given.get("where")
+    tier = given.get("memory_tier", "stm")
 
     def read(context: OpContext, *inputs: Any) -> Any:
         memory = context.run.memory.view(context.agent)
-        return memory.search(query(inputs), limit=limit, min_score=min_score, where=wanted)
+        return memory.search(query(inputs), tier=tier, limit=limit, min_score=min_score, where=wanted)
 
     return read
 
 
 def _bind_update(spec: NodeSpec, services: Services) -> Bound:
+    spec = _declared(spec, services)
     _refuse_tier(spec)
     given = spec.attributes
     if given.get("durable"):
-        raise BindError(f"{where(spec)} is durable, which comes with the long-term memory", hint="leave out `durable`")
-    if "belief_key" in given:
-        raise BindError(f"{where(spec)} sets a belief, which comes with the agent machine", hint="leave out `belief_key`")
-    key, value, ttl_ms = renderer(spec, given["key"]), _stored(spec), given.get("ttl_ms")
+        raise BindError(f"{where(spec)} is durable, which {LATER['ltm']}", hint="leave out `durable`")
+    key, (value, places), ttl_ms = renderer(spec, given["key"]), _stored(spec), given.get("ttl_ms")
+    if given.get("memory_tier") == "episodic" and ttl_ms is not None:
+        raise BindError(f"{where(spec)} has a ttl_ms, but an episode has no end", hint="leave it out, or write to `stm`")
+    recorded = given.get("memory_tier") == "episodic"
 
     def write(context: OpContext, *inputs: Any) -> Any:
         name = key(inputs)
         try:
-            return context.run.memory.view(context.agent).keep(name, value(inputs), ttl_ms)
+            memory = context.run.memory.view(context.agent)
+            if recorded:
+                return memory.record(name, value(inputs), context.place())
+            return memory.keep(name, value(inputs), ttl_ms)
         except InvalidError as error:
             raise InvalidError(f"UMEM `{context.name}`: {error}") from error
 
-    return Bound(Kind.SYNC, write, Effect.IDEMPOTENT, owns=True)
+    bound = Bound(Kind.SYNC, write, Effect.IDEMPOTENT, owns=True)
+    if "belief_key" not in given:
+        return bound
+    return believed(bound, given["belief_key"], lambda context: source_of(spec, context, places))
 
 
-def _stored(spec: NodeSpec) -> Callable[[Sequence[Any]], Any]:
-    """What a UMEM stores: the first input that no placeholder uses, else its attribute `value`."""
+def _stored(spec: NodeSpec) -> tuple[Callable[[Sequence[Any]], Any], Collection[int]]:
+    """What a UMEM stores: the first input that no placeholder uses, else its attribute `value`; and the inputs it is made of."""
     key = positions(spec, parse(spec.attributes["key"]))
     given = spec.attributes.get("value")
     filled = positions(spec, parse_filled(given)) if given is not None else {}
     taken = {*key.values(), *filled.values()}
     free = next((at for at in range(len(spec.inputs)) if at not in taken), None)
     if free is not None:
-        return lambda inputs: inputs[free]
+        return lambda inputs: inputs[free], (free,)
     if "value" not in spec.attributes:
         raise BindError(f"{where(spec)} has nothing to store", hint="add a Data edge into it, or give it `value`")
     if not filled:
         constant = settle(given, where=f"{where(spec)}, attribute `value`")
-        return lambda inputs: constant
-    return lambda inputs: fill(given, lambda part: inputs[filled[part]])
+        return lambda inputs: constant, ()
+    return lambda inputs: fill(given, lambda part: inputs[filled[part]]), sorted(set(filled.values()))
 
 
 def _bind_fence(spec: NodeSpec, services: Services) -> Bound:

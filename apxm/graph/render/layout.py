@@ -121,7 +121,8 @@ def _mark_exits(drawing: Drawing, graph: Graph) -> None:
         found = [box for box in boxes if box.node and {box.node.id, box.node.name} & set(graph.metadata["exits"])]
     else:
         found = [box for box in boxes if box.node and box.node.op == "RETURN"]
-        found = found or [box for box in boxes if not any(slot.edges for slot in box.outputs)]
+        ends = [box for box in boxes if not any(slot.edges for slot in box.outputs)]
+        found = found or [box for box in ends if box.node and box.node.op != "AGENT"] or ends
     for box in found:
         box.outputs.append(Slot("exit", exit=True))
 

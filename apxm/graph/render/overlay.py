@@ -6,10 +6,15 @@ at the box that a reader looks at: that of the flow, whoever called it.
 
 from __future__ import annotations
 
+from contextlib import suppress
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
+from apxm.errors import ApxmError
+from apxm.graph.contract import from_json
 from apxm.graph.critical import critical_path
+from apxm.graph.model import Graph
 from apxm.graph.render.marks import OUTCOMES, Mark
 from apxm.graph.render.text import bounded, clean, duration
 from apxm.observability.history import path_of
@@ -18,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from apxm.graph.critical import FlowKey
-    from apxm.graph.model import Graph, Node
+    from apxm.graph.model import Node
     from apxm.graph.render.drawing import Key
     from apxm.observability.events import Path
     from apxm.observability.history import History, Place, PlaceFacts, Span
@@ -43,6 +48,24 @@ class Overlay:
     def pairs_of(self, flow: FlowKey) -> frozenset[tuple[Key, Key]]:
         """Those of one flow, by box."""
         return frozenset((one[1], other[1]) for one, other in self.pairs if one[0] == flow == other[0])
+
+
+def with_plans(flows: Mapping[FlowKey, Graph], history: History) -> Mapping[FlowKey, Graph]:
+    """The flows with the plans that the run took in, each as a region of the node whose model made it. `flows` stay as they are.
+
+    Plans that are no graphs any more, or were made in a flow that is not there, are left out: a record may be anything.
+    """
+    if not history.splices:
+        return flows
+    found = deepcopy(dict(flows))
+    atlas = Atlas(history, found)
+    for plan in history.splices:
+        node = atlas.node_at(plan.path, plan.node)
+        with suppress(ApxmError):
+            made = from_json(plan.graph)
+            if node is not None and isinstance(made, Graph):
+                node.regions[plan.step] = made
+    return found
 
 
 def overlay(history: History, flows: Mapping[FlowKey, Graph]) -> Overlay:
@@ -105,6 +128,10 @@ def summary(run: Overlay) -> list[tuple[str, str, str]]:
     if "parallelism_max" in stats:
         facts.append(("parallelism", f"{stats['parallelism_avg']:.1f} on average, {stats['parallelism_max']} at most", ""))
     marks = [mark for flow in run.marks.values() for mark in flow.values()]
+    if history.splices:
+        deep = max(plan.depth for plan in history.splices)
+        within = f", up to {deep} within each other" if deep > 1 else ""
+        facts.append(("plans of models", f"{len(history.splices):,}{within}", ""))
     facts.append(("firings", f"{sum(sum(mark.count.values()) - mark.count['skipped'] for mark in marks):,}", ""))
     used: dict[str, float] = {}
     for usage in stats.get("usage", {}).get("model", {}).values() if stats else (mark.usage for mark in marks):
@@ -149,6 +176,11 @@ class Atlas:
         frame = self._frame(path_of(place))
         node = place[-1]
         return (frame[0], (*frame[1], node)) if frame is not None and node in self._table(frame[2]) else None
+
+    def node_at(self, path: Path, id: int) -> Node | None:
+        """The node with that id in the flow or region that a frame runs."""
+        frame = self._frame(path)
+        return self._table(frame[2]).get(id) if frame is not None else None
 
     def _within(self, frame: tuple[FlowKey, Key, Graph], id: int) -> Iterator[tuple[FlowKey, Key, Graph]]:
         flow, key, graph = frame

@@ -13,8 +13,8 @@ ROWS = (
         22,
         "memory",
         "Changes the goals of the agent by id: set (add or replace), complete, remove, or clear all. The description is "
-        "`description`, else the first input if it is text, else the id. Gives `set`, `completed`, `removed`, "
-        "`not_found` or `cleared`.",
+        "`description`, else the first input that `goal_id` does not use, if it is text, else the id. Gives `set`, "
+        "`completed`, `removed`, `not_found` or `cleared`.",
         Effect.IDEMPOTENT,
         Latency.NONE,
         attributes=(
@@ -35,14 +35,22 @@ ROWS = (
         23,
         "metadata",
         "Declares what the agent of this flow has: memories, beliefs, goals, capabilities. It takes effect before anything "
-        "else of its flow, at most once per flow, and gives null.",
+        "else of its flow, at most once in a run, and gives null. Beliefs, goals and memories that are there already stay as "
+        "they are. With `capabilities` the agent may use no others, in none of its flows; they are not granted by this. "
+        "The metadata of an agent means the same.",
         Effect.IDEMPOTENT,
         Latency.NONE,
         attributes=(
-            Attribute("memory", "json", "memories: a list of {name, tier}, or a map name -> tier", aliases=("memories",)),
+            Attribute(
+                "memory",
+                "json",
+                "memories: a list of {name, tier, value}, or a map name -> tier. A QMEM or UMEM of exactly this key that names "
+                "no tier uses this one; `value` (tier stm) is there at the start",
+                aliases=("memories",),
+            ),
             Attribute("beliefs", "map", "beliefs at the start"),
-            Attribute("goals", "list", "goals at the start: texts, or {id, description, priority}"),
-            Attribute("capabilities", "names", "capabilities that the agent may use"),
+            Attribute("goals", "list", "goals at the start: texts, or {id, description, priority, parent}"),
+            Attribute("capabilities", "names", "the only capabilities that the agent may use"),
             Attribute("context", "str", "what the agent is, for its system prompts"),
         ),
         inputs_max=0,
@@ -51,18 +59,28 @@ ROWS = (
         "COMMUNICATE",
         30,
         "communication",
-        "Sends a message to another agent and gives the reply, or an acknowledgement with `reply` false. `local` runs the "
-        "recipient's flow `communicate`, else `main`; `broadcast` every agent that has one and gives {agent: reply}; `http` "
-        "posts to a URL. The message is `message`, else the first input. The depth of messages that cause messages is bounded.",
+        "Sends a message to another agent and gives the reply. `local` runs the recipient's flow `communicate`, else `main`, "
+        "as a child frame; `broadcast` those of all other agents, and gives {agent: reply}, with {error} in place of the reply "
+        "of one that failed; `http` posts it as JSON to a registered peer, or to a URL that was granted, and gives the JSON value "
+        "of the answer. The flow gets the message by its parameters: `message`, `sender` and `channel`, or the only one. The "
+        "message is `message`, else the first input that no text uses. With `reply` false it gives {id, to, accepted} at once "
+        "(to broadcast a list of them, over http when the peer has it): the recipients run besides, the flow of the sender "
+        "is not over before they are, and fails when one of them does. At most 16 messages cause each other in a row.",
         Effect.GUARDED,
         Latency.MEDIUM,
         attributes=(
-            Attribute("recipient", "text", "agent or URL; not needed to broadcast", aliases=("target", "target_agent")),
-            Attribute("protocol", "str", "how it is sent", default="local", choices=("local", "broadcast", "http", "https")),
+            Attribute("recipient", "text", "agent, peer or URL; none to broadcast", aliases=("target", "target_agent")),
+            Attribute(
+                "protocol",
+                "str",
+                "how it is sent; `https` is `http` to nobody without TLS",
+                default="local",
+                choices=("local", "broadcast", "http", "https"),
+            ),
             Attribute("message", "filled", "what is sent"),
-            Attribute("channel", "str", "a name that the recipient can tell messages apart by"),
+            Attribute("channel", "text", "a name that the recipient can tell messages apart by"),
             Attribute("reply", "bool", "wait for the reply", default=True),
-            _SERVER,
+            Attribute("timeout_ms", "int", "how long to wait for the reply; by default 30 s over http", least=1),
         ),
         needs=(("message", "input"),),
     ),
@@ -86,8 +104,9 @@ ROWS = (
         32,
         "communication",
         "Takes a task from a queue under a lease and gives {task_id, task_data, claim_token}. The task is acknowledged when "
-        "everything downstream in its frame ended live or skipped, and goes back on failure, cancellation or a lost lease. "
-        "Fails (class transient) when no task came within `max_wait_ms`.",
+        "everything downstream in its frame ended live or skipped, and goes back on failure and cancellation; the attempt "
+        "counts, and after too many the task is a dead letter. The lease is renewed while the run works on it. Whoever lost it "
+        "nevertheless fails with the code `lease_lost`. Fails (class transient) when no task came within `max_wait_ms`.",
         Effect.IDEMPOTENT,
         Latency.LOW,
         attributes=(
@@ -102,18 +121,19 @@ ROWS = (
         33,
         "communication",
         "Asks a person and waits; only this branch waits. Stores a checkpoint with `message` and the first "
-        "input, and gives the answer. "
-        "When `timeout_ms` has passed it gives `default`, or fails with class deadline if there is none. 0 waits without end.",
+        "input, and gives the answer; one that is stored already under the same id at once. "
+        "When `timeout_ms` has passed it gives `default`, or fails with class deadline if there is none. 0 waits without end: "
+        "a run without a deadline does that only when it is told to wait; else it takes `default`, or is refused without one.",
         Effect.IDEMPOTENT,
         Latency.HIGH,
         attributes=(
             Attribute("message", "text", "what is asked", required=True),
             Attribute("checkpoint_id", "text", "id of the checkpoint; by default derived from run, frame path and node"),
-            Attribute("timeout_ms", "int", "how long to wait for an answer", default=0, least=0),
+            Attribute("timeout_ms", "int", "how long to wait for an answer; 0: without end", default=0, least=0),
             Attribute("default", "json", "the answer when nobody answered in time"),
             Attribute("answer_schema", "map", "JSON Schema of the answer"),
             Attribute("poll_interval_ms", "int", "how often a server is asked", default=2_000, least=1),
-            Attribute("notification_url", "str", "where to post that somebody is needed"),
+            Attribute("notification_url", "str", "where to post, once, that somebody is needed"),
             _SERVER,
         ),
     ),
@@ -121,11 +141,13 @@ ROWS = (
         "RESUME",
         34,
         "control_flow",
-        "Waits for the answer to a checkpoint and gives it; a checkpoint that nobody knows is `Stuck`.",
+        "Waits for the answer to a checkpoint and gives it; one that nobody asked under, or that is closed without an answer, "
+        "is `Stuck`. Fails with class deadline when no answer came in time.",
         Effect.READ,
         Latency.HIGH,
         attributes=(
             Attribute("checkpoint", "text", "id of the checkpoint", required=True, aliases=("checkpoint_id",)),
+            Attribute("timeout_ms", "int", "how long to wait; by default `poll_max_attempts` times `poll_interval_ms`", least=1),
             Attribute("poll_max_attempts", "int", "how often a server is asked at most", default=60, least=1),
             Attribute("poll_interval_ms", "int", "how often a server is asked", default=5_000, least=1),
             _SERVER,

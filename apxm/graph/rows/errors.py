@@ -51,14 +51,18 @@ ROWS = (
         18,
         "tools",
         "Runs Python `code` in the sandbox, without network and within limits, with the named inputs as variables and the "
-        "positional ones as the list `inputs`; gives what the code assigns to `result`. With `message` only, it fails with "
-        "that message instead.",
+        "positional ones as the list `inputs`; gives what the code assigns to `result`, which must be a JSON value. With "
+        "`message` only, it fails with that message instead. Where nothing can be isolated it is refused.",
         Effect.GUARDED,
         Latency.LOW,
         attributes=(
             Attribute("code", "str", "Python source; taken as it is, nothing in it is a placeholder"),
-            Attribute("message", "text", "fail with this message"),
-            Attribute("sandbox_config", "map", "limits: memory_mb, cpu_s, processes, output_bytes"),
+            Attribute("message", "text", "without code: fail with this message; with it: how its failure begins"),
+            Attribute(
+                "sandbox_config",
+                "map",
+                "limits of the code: memory_mb (by default 512), cpu_s (10), processes (64), output_bytes (1048576)",
+            ),
         ),
         needs=(("code", "message"),),
     ),

@@ -16,9 +16,10 @@ _MODEL = (
     Attribute("token_budget", "int", "tokens that this node may use, over all its calls", least=1),
     Attribute("context", "str", "offer the agent's beliefs and goals", default="none", choices=("none", "aam")),
 )
+_REPAIRS = Attribute("max_schema_retries", "int", "repair calls at most when the answer breaks the schema", default=1, least=0)
 _SCHEMA = (
     Attribute("output_schema", "map", "JSON Schema of the answer: the output is then the parsed value"),
-    Attribute("max_schema_retries", "int", "repair calls at most when the answer breaks the schema", default=1, least=0),
+    _REPAIRS,
 )
 _PROMPT = Attribute(
     "template_str",
@@ -28,9 +29,10 @@ _PROMPT = Attribute(
     aliases=("prompt", "template"),
 )
 _INNER = (
-    Attribute("inner_plan_supported", "bool", "an inner plan may be offered to the model", default=False),
-    Attribute("enable_inner_plan", "bool", "run an inner plan; by default as inner_plan_supported"),
+    Attribute("inner_plan_supported", "bool", "what enable_inner_plan is when it is not given", default=False),
+    Attribute("enable_inner_plan", "bool", "the model may give an inner plan, which is run; by default as inner_plan_supported"),
     Attribute("bind_inner_plan_outputs", "bool", "the outputs of the inner plan are this node's", default=True),
+    Attribute("tools", "names", "capabilities that an inner plan may call, all granted; by default those that its flow names"),
 )
 
 ROWS = (
@@ -39,8 +41,8 @@ ROWS = (
         24,
         "reasoning",
         "Asks a model and gives its answer: text, or the parsed value if `output_schema` is given. With `tools` (only those "
-        "listed, and granted) the model may call capabilities; their results go back to it, for at most "
-        "`max_iterations` rounds.",
+        "listed, each of them granted) the model may call capabilities; what they give, or how they fail, goes back to it, for "
+        "at most `max_iterations` rounds.",
         Effect.PAID,
         Latency.MEDIUM,
         attributes=(
@@ -57,8 +59,8 @@ ROWS = (
         "THINK",
         25,
         "reasoning",
-        "Asks a model to think before it answers; `budget` bounds the thinking, reaches the provider and is "
-        "enforced. Gives the answer without the thinking.",
+        "Asks a model to think before it answers. `budget` bounds the thinking of a call: the model is told, it is reserved "
+        "on top of `max_output_tokens`, and an answer that took more is refused. Gives the answer without the thinking.",
         Effect.PAID,
         Latency.HIGH,
         attributes=(
@@ -74,7 +76,8 @@ ROWS = (
         26,
         "reasoning",
         "Asks a model for {belief_updates, new_goals, inner_plan, result}; applies the first two to the agent and gives "
-        "`result`. An inner plan is compiled, checked and spliced when enabled.",
+        "`result`, which `output_schema` describes. With an inner plan enabled the model may also give a graph, which is "
+        "checked, compiled and spliced, and whose outputs are this node's.",
         Effect.PAID,
         Latency.HIGH,
         attributes=(_PROMPT, *_MODEL, *_SCHEMA, *_INNER),
@@ -85,15 +88,16 @@ ROWS = (
         27,
         "reasoning",
         "Asks a model to split `goal` (else the first input) into steps: gives {plan: [{description, priority, dependencies}], "
-        "result}. With an inner plan enabled the steps are a graph, which is compiled and spliced, and whose "
-        "outputs are this node's.",
+        "result}; dependencies are positions of steps, from 0. With an inner plan enabled the model may also give a graph, "
+        "which is checked, compiled and spliced, and whose outputs are this node's.",
         Effect.PAID,
         Latency.HIGH,
         attributes=(
             Attribute("goal", "text", "what is to be reached", aliases=("template_str", "prompt", "template")),
             Attribute("constraints", "json", "what the plan must respect: a text or a list of texts"),
-            Attribute("context_key", "str", "key in LTM whose value is added to the prompt"),
+            Attribute("context_key", "str", "key in memory whose value is added to the prompt"),
             *_MODEL,
+            _REPAIRS,
             *_INNER,
         ),
         needs=(("goal", "input"),),
@@ -102,17 +106,24 @@ ROWS = (
         "REFLECT",
         28,
         "reasoning",
-        "Asks a model to look back: reads the episodes of this run and of past ones, and gives {insights, patterns, "
-        "recommendations, summary}, which it also writes as an episode.",
+        "Asks a model to look back: shows it the inputs that no text uses, the newest episodes of this run, and with what is left "
+        "of `history_limit` earlier ones of the agent. Gives {insights, patterns, recommendations, summary}, which it also "
+        "writes as an episode.",
         Effect.PAID,
         Latency.MEDIUM,
         attributes=(
             Attribute(
                 "template_str", "text", "what to look for", default="", aliases=("prompt", "template", "reflection_prompt")
             ),
-            Attribute("trace_id", "text", "which run or kind of episode; by default this run", aliases=("trace", "trace_query")),
+            Attribute(
+                "trace_id",
+                "text",
+                "only episodes of this run, kind, type, operation or node; by default all of this run, and earlier ones",
+                aliases=("trace", "trace_query"),
+            ),
             Attribute("history_limit", "int", "episodes read at most", default=20, least=1),
             *_MODEL,
+            _REPAIRS,
         ),
     ),
     Operation(
@@ -132,6 +143,7 @@ ROWS = (
             Attribute("template_str", "text", "the prompt, instead of the built-in one", aliases=("prompt", "template")),
             Attribute("as_bool", "bool", "give true or false", default=False),
             *_MODEL,
+            _REPAIRS,
         ),
         needs=(("claim", "condition", "template_str", "input"),),
     ),

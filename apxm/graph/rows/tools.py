@@ -31,8 +31,9 @@ ROWS = (
         20,
         "memory",
         "Reads memory. `key` gives the stored value, or null. `query` gives a list of {key, value, score}, best first, of at "
-        "most `limit` entries with at least `min_score`. With neither, the first input is the query. Tier `all` looks into "
-        "STM, then LTM, then episodic memory, and copies what it found in LTM into STM.",
+        "most `limit` entries with at least `min_score`. With neither, the first input is the query. Tier `episodic` has what the "
+        "agent put on record (`key` gives the newest of that type) and its calls as maps. Tier `all` looks into STM, then "
+        "LTM, then episodic memory, and copies what it found in LTM into STM.",
         Effect.READ,
         Latency.LOW,
         attributes=(

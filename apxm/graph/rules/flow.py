@@ -134,9 +134,10 @@ def _check_exits(view: View) -> None:
 
 
 def sinks(view: View) -> list[Node]:
-    """Nodes without an out-edge, those of templates included."""
+    """Nodes without an out-edge, those of templates included; an AGENT is one only when there is nothing else."""
     feeding = {source for before in view.implied.values() for source in before}
-    return [node for node in view.graph.nodes if node.id not in view.outs and node.id not in feeding]
+    found = [node for node in view.graph.nodes if node.id not in view.outs and node.id not in feeding]
+    return [node for node in found if node.op != "AGENT"] or found
 
 
 def _check_exit_names(view: View, exits: list[Node]) -> None:
@@ -197,6 +198,10 @@ def _check_agents(view: View) -> None:
     for node in agents[1:]:
         one = "one AGENT in a flow"
         view.problem("graph.placement", f"a second AGENT, `{node.name}`", view.at_node(node), node=node.id, expected=one)
+    for node in agents:
+        for i, _ in view.ins.get(node.id, ()):
+            message, expected = f"an edge into AGENT `{node.name}`", "no in-edge: it comes before anything else of its flow"
+            view.problem("graph.placement", message, f"edges[{i}].to", node=node.id, expected=expected)
     if agents and view.in_region:
         expected = "AGENT in the flow itself"
         view.problem("graph.placement", "AGENT in a region", view.at_node(agents[0]), node=agents[0].id, expected=expected)

@@ -66,7 +66,7 @@ def test_options_that_make_no_sense_are_refused(options: dict[str, Any], message
     assert message in str(refused.value)
 
 
-@pytest.mark.parametrize("fn", [generator, 3, None, "no.such.module:f", "os.path:nothing", "os"])
+@pytest.mark.parametrize("fn", [3, None, "no.such.module:f", "os.path:nothing", "os"])
 def test_what_is_no_function_is_refused(fn: Any) -> None:
     with pytest.raises(InvalidError):
         CapabilityRecord("x", fn)
@@ -120,6 +120,9 @@ def test_it_describes_itself_as_json() -> None:
         "run": "thread",
         "timeout_ms": 30_000,
         "builtin": False,
+        "streams": False,
+        "approval": False,
+        "keyed": False,
     }
 
 

@@ -15,9 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-BUILT_IN = ["list", "read", "write"]
-
-
 @pytest.fixture
 def system() -> Iterator[CapabilitySystem]:
     system = CapabilitySystem()
@@ -31,10 +28,11 @@ def add(a: int, b: int = 1, *more: int) -> int:
 
 
 def test_what_is_registered_is_found_and_listed(system: CapabilitySystem) -> None:
+    built_in = system.list_capability_names()
     record = system.register("add", CapabilityRecord("Add", add))
     assert system.get("add") is record
     assert system.has("add")
-    assert system.list_capability_names() == sorted([*BUILT_IN, "add"])
+    assert system.list_capability_names() == sorted([*built_in, "add"])
     assert system.describe("add")["description"] == "Add"
 
 
@@ -69,7 +67,7 @@ def test_an_unknown_name_comes_with_the_nearest_one(system: CapabilitySystem) ->
     with pytest.raises(CapabilityError) as unknown:
         system.get("web_serch")
     assert str(unknown.value) == "capability `web_serch` is not registered; close: `web_search`"
-    with pytest.raises(CapabilityError, match="registered: `list`, `read`"):
+    with pytest.raises(CapabilityError, match=r"registered: .*`list`, .*`read`"):
         system.get("zzzzzz")
 
 
@@ -132,7 +130,7 @@ def test_hidden_parameters_cannot_be_given(system: CapabilitySystem, tmp_path: P
 
 
 def test_registering_from_several_threads_loses_nothing(system: CapabilitySystem) -> None:
-    barrier = Barrier(4)
+    barrier, built_in = Barrier(4), len(system.list_capability_names())
 
     def register(me: int) -> None:
         barrier.wait()
@@ -144,8 +142,8 @@ def test_registering_from_several_threads_loses_nothing(system: CapabilitySystem
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(system.list_capability_names()) == 100 + len(BUILT_IN)
-    assert system.generation == 100 + len(BUILT_IN)
+    assert len(system.list_capability_names()) == 100 + built_in
+    assert system.generation == 100 + built_in
 
 
 def test_closing_twice_is_closing_once(system: CapabilitySystem) -> None:

@@ -34,7 +34,7 @@ def test_show_names_every_attribute_of_an_operation(name: str, capsys: pytest.Ca
 def test_show_as_json_says_the_same_as_the_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["ops", "show", "MERGE", "--json"]) == Exit.OK
     said = json.loads(capsys.readouterr().out)
-    assert (said["name"], said["rule"], said["runs"]) == ("MERGE", "COLLECT", True)
+    assert (said["name"], said["rule"]) == ("MERGE", "COLLECT")
     assert said["attributes"][0]["choices"][0] == "array"
 
 
@@ -54,15 +54,6 @@ def test_show_says_how_python_writes_an_operation(name: str, spelling: str, caps
     assert f"  in Python  {spelling}" in capsys.readouterr().out
     assert main(["ops", "show", name, "--json"]) == Exit.OK
     assert json.loads(capsys.readouterr().out)["python"].startswith(spelling)
-
-
-def test_an_operation_without_a_handler_is_marked(capsys: pytest.CaptureFixture[str]) -> None:
-    main(["ops", "show", "COMMUNICATE"])
-    assert "no handler for it yet" in capsys.readouterr().out
-    main(["ops", "list"])
-    marked = [line.split()[0] for line in capsys.readouterr().out.splitlines() if "(later)" in line]
-    assert "COMMUNICATE" in marked
-    assert not {"ASK", "LOOP_START", "LOOP_END"} & set(marked)
 
 
 def test_an_unknown_operation_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:

@@ -327,6 +327,17 @@ def test_a_try_without_an_input_gives_its_parts_none():
     assert attributes(region(dag, "t", "try"), "try") == {"value": None}
 
 
+@pytest.mark.parametrize("op", ["MERGE", "BRANCH_ON_VALUE", "QMEM"])
+def test_a_try_without_an_input_cannot_feed_a_step_that_needs_one(op):
+    with pytest.raises(CompileError, match=r"`try` part of TRY_CATCH `t` feeds `c`, which needs an input"):
+        lowered([node(2, "TRY_CATCH", "t"), node(3, op)], [(2, 3, "try")])
+
+
+def test_what_a_try_without_an_input_feeds_may_get_its_input_from_elsewhere():
+    nodes = [node(2, "TRY_CATCH", "t"), node(3, "MERGE"), const(4)]
+    assert inputs(region(lowered(nodes, [(2, 3, "try"), (4, 3)]), "t", "try"), "c") == ["node_4"]
+
+
 def test_a_label_on_the_way_out_of_a_part_is_refused():
     nodes = (node(3, "BRANCH_ON_VALUE"), node(5, "ERR"), node(6, "MERGE"))
     with pytest.raises(CompileError, match="several ways"):

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from apxm.aam.flows import Flows
 from apxm.budget import Ledger, Limits
 from apxm.capability.system import CapabilitySystem
 from apxm.config import MemoryConfig, RunOptions, SchedulerConfig
+from apxm.engine.agents import NO_GRANTS, Agents
 from apxm.engine.local import LocalRun
 from apxm.llm.registry import ModelRegistry
 from apxm.memory.system import MemorySystem
@@ -47,6 +49,7 @@ class Alone(LocalRun):
             capabilities=CapabilitySystem(),
             memories=MemorySystem(MemoryConfig()),
             static=static,
+            agents=Agents(Flows({}), NO_GRANTS, {}),
             clock=self.ticks,
         )
         if watched:

@@ -21,7 +21,7 @@ def program(count, last):
 
 
 def bound(runtime, artifact):
-    return runtime._binding_of(artifact.into_dag(), RunOptions())
+    return runtime._binding_of(artifact.into_dag(), RunOptions())[0]
 
 
 def test_a_chain_of_a_thousand_flows_is_bound_and_knows_the_effect_of_its_end():

@@ -1,10 +1,12 @@
-"""ASK, fired outside any engine: a run of its own kind keeps what the handler tells it."""
+"""ASK and THINK, fired outside any engine: a run of its own kind keeps what the handler tells it. Tools: test_tool_use.py."""
 
 import asyncio
 import random
 
 import pytest
 
+from apxm.aam.goals import Goal
+from apxm.aam.machine import Machine
 from apxm.budget import Ledger, Limits
 from apxm.capability.system import Grants
 from apxm.errors import BindError, BudgetError, FailureClass, ModelError, TransientError
@@ -14,6 +16,8 @@ from apxm.executor.context import OpContext
 from apxm.executor.handlers.llm import BINDERS
 from apxm.graph.operation import Effect
 from apxm.llm.base import MESSAGE_TOKENS, Reply, Usage
+from apxm.llm.fencing import fenced
+from apxm.llm.prompts.built_in import THINK
 from apxm.llm.registry import ModelRegistry
 from apxm.llm.resilience import RetryPolicy
 from apxm.llm.scripted import Rule, ScriptedModel
@@ -27,8 +31,9 @@ class Run:
     """What the engine offers to a handler, with a list instead of subscribers."""
 
     run_id = "run-1"
-    heard = True
-    content = False
+    heard = noted = True
+    content = tells_content = False
+    episodes = None
 
     def __init__(self, limits=None, permits=100):
         self.ledger = Ledger(limits or Limits())
@@ -47,14 +52,14 @@ class Run:
         return self.permits >= 0
 
 
-def services(model, base_s=0.0, name="scripted"):
-    registry = ModelRegistry(RetryPolicy(base_s=base_s, cap_s=base_s, draw=lambda: 1.0))
+def services(model, base_s=0.0, name="scripted", prompts=None):
+    registry = ModelRegistry(RetryPolicy(base_s=base_s, cap_s=base_s, draw=lambda: 1.0), prompts)
     registry.register(name, model)
     return Services(None, registry, None, Grants(), None)
 
 
-def bind(attributes, inputs=(), model=None, **more):
-    return BINDERS["ASK"](spec("ASK", attributes, inputs), services(model or ScriptedModel(default="yes"), **more))
+def bind(attributes, inputs=(), model=None, op="ASK", **more):
+    return BINDERS[op](spec(op, attributes, inputs), services(model or ScriptedModel(default="yes"), **more))
 
 
 async def fire(bound, *inputs, run=None, deadline_s=None):
@@ -116,6 +121,59 @@ def test_a_node_without_a_system_prompt_has_the_built_in_one_and_an_empty_one_me
     assert roles.get("system") == system
 
 
+@pytest.mark.parametrize(
+    ("attributes", "prompts", "told"),
+    [
+        ({"system_prompt": "Mine."}, {"ask": "Ours."}, "Mine."),
+        ({"system_prompt": ""}, {"ask": "Ours."}, None),
+        ({}, {"ask": "Ours."}, "Ours."),
+        ({}, {"think": "Ours."}, SYSTEM_PROMPT),
+    ],
+)
+def test_a_node_goes_before_the_configuration_and_that_before_the_built_in_text(attributes, prompts, told):
+    model = ScriptedModel(default="yes")
+    ask({"template_str": "Hi", **attributes}, model=model, prompts=prompts)
+    roles = {message.role: message.content for message in model.calls[0].prompt.messages}
+    assert roles.get("system") == told
+
+
+# ---- the agent -------------------------------------------------------------------------------------------------------
+class RunOfAnAgent(Run):
+    """A run with the machine of its agent, which also keeps where values came from."""
+
+    def __init__(self, **held):
+        super().__init__()
+        self.agents = Machine("me")
+        for key, value in held.items():
+            self.agents.believe(key, value, source="llm:other", confidence=0.5)
+
+    def machine(self, agent):
+        assert agent == "me"
+        return self.agents
+
+
+def test_what_the_agent_holds_is_told_below_the_instructions_between_tags_and_anew_with_every_call():
+    run, model = RunOfAnAgent(city="Bonn"), ScriptedModel(rules=[(".", ["no", {"n": 1}])])
+    run.agents.set_goal(Goal("g", "be </agent> kind"))
+    ask({"template_str": "?", "context": "aam", "system_prompt": "Short.", "output_schema": NUMBER}, model=model, run=run)
+    told = [call.prompt.messages[0].content for call in model.calls]
+    assert told[0] == told[1]
+    rules, agent = told[0].split("\n\nYou work for the agent `me`.\n")
+    assert rules.startswith("Short.\n\nAnswer with JSON only")
+    (block,) = fenced(agent).values()
+    assert block == 'goal "g" (priority 1): "be </agent> kind"\nbelief "city" = "Bonn" (from llm:other, confidence 0.5)'
+    assert [message.role for message in model.calls[1].prompt.messages] == ["system", "user", "assistant", "user"]
+
+
+def test_an_agent_that_holds_nothing_is_only_named_and_without_instructions_it_is_all_that_is_told():
+    model = ScriptedModel(default="yes")
+    ask({"template_str": "?", "context": "aam", "system_prompt": ""}, model=model, run=RunOfAnAgent())
+    assert [(m.role, m.content) for m in model.calls[0].prompt.messages] == [
+        ("system", "You work for the agent `me`."),
+        ("user", "?"),
+    ]
+
+
 # ---- binding ---------------------------------------------------------------------------------------------------------
 def test_it_is_bound_to_the_model_it_names_and_labels_its_answer_with_it():
     bound = bind({"template_str": "Hi"}, name="local")
@@ -127,9 +185,7 @@ def test_it_is_bound_to_the_model_it_names_and_labels_its_answer_with_it():
     ("attributes", "message"),
     [
         ({"model": "scriptd"}, r"ASK `n` \(node 7\) of flow `main`: model `scriptd` is not registered; close: `scripted`"),
-        ({"tools": ["search"]}, r"lists tools, and tool calls by a model come with the model layer"),
-        ({"provider": "somebody"}, r"names the provider `somebody`"),
-        ({"context": "aam"}, r"context `aam`, which comes with the agent machine"),
+        ({"provider": "somebody"}, r"ASK `n` \(node 7\) of flow `main`: no model of the provider `somebody` is registered"),
         ({"output_schema": {"type": "nothing"}}, r"output_schema is no valid JSON Schema"),
         ({"template_str": "{who}"}, r"nothing fills `\{who\}`"),
         ({"template_str": ""}, r"neither a prompt nor an input"),
@@ -317,3 +373,97 @@ def test_repairs_are_bounded_and_then_the_node_fails(attributes, calls):
     with pytest.raises(ModelError, match=r"breaks output_schema.*the answer holds no JSON"):
         ask({"template_str": "?", "output_schema": NUMBER, **attributes}, model=model)
     assert len(model.calls) == calls
+
+
+# ---- thinking --------------------------------------------------------------------------------------------------------
+def think(attributes, model, run=None):
+    bound = bind({"template_str": "?", **attributes}, op="THINK", model=model)
+    return asyncio.run(fire(bound, run=run))
+
+
+def thought(tokens, text="Paris", output=20, finish="stop"):
+    return ScriptedModel(default=Reply(text, Usage(5, output, thinking_tokens=tokens), "m", finish))
+
+
+def test_a_thinking_budget_reaches_the_model_and_none_leaves_it_to_the_model():
+    model = ScriptedModel(default="Paris")
+    for attributes in ({"budget": 7}, {"budget": 0}, {}):
+        assert think(attributes, model) == "Paris"
+    assert [call.prompt.thinking_tokens for call in model.calls] == [7, 0, None]
+    assert THINK in model.calls[0].prompt.messages[0].content
+
+
+def test_thinking_is_reserved_on_top_of_the_answer():
+    model = ScriptedModel(default="Paris")
+    attributes = {"budget": 60, "max_output_tokens": 40}
+    assert think(attributes, model, Run(Limits(output_tokens=100))) == "Paris"
+    run = Run(Limits(output_tokens=99))
+    with pytest.raises(BudgetError, match="output_tokens"):
+        think(attributes, model, run)
+    assert len(model.calls) == 1
+    assert not any(run.ledger.reserved().values())
+    with pytest.raises(BudgetError, match="token_budget"):
+        think({**attributes, "token_budget": 100, "system_prompt": ""}, model)
+
+
+def test_an_answer_that_took_more_thinking_than_allowed_is_refused_and_the_excess_booked_as_overrun():
+    run = Run()
+    with pytest.raises(BudgetError, match=r"thought for 30 tokens, and `budget` allows 10; they are booked"):
+        think({"budget": 10, "max_output_tokens": 100}, thought(30, output=50), run)
+    assert run.ledger.spent()["output_tokens"] == 50
+    assert run.ledger.overrun() == {"output_tokens": 20}  # though all of it is less than what was reserved in all
+    assert run.usage[0][3]["output_tokens"] == 50
+    assert run.events[0].details["thinking_tokens"] == 30
+
+
+def test_thinking_within_its_budget_is_no_overrun():
+    run = Run()
+    assert think({"budget": 30, "max_output_tokens": 20}, thought(30, output=50), run) == "Paris"
+    assert run.ledger.spent()["output_tokens"] == 50
+    assert run.ledger.overrun() == {}
+
+
+def test_thinking_inside_of_the_text_is_taken_out_and_counted_when_the_model_reports_none():
+    inside = "<think>Is it Lyon? It is not.</think>\nParis"
+    assert think({}, ScriptedModel(default=inside)) == "Paris"
+    with pytest.raises(BudgetError, match="thought for 6 tokens"):
+        think({"budget": 5}, ScriptedModel(default=inside))
+    assert think({"budget": 6}, thought(5, inside)) == "Paris"  # what the model reports counts
+    assert ask({"template_str": "?"}, model=ScriptedModel(default=inside)) == inside  # ASK takes a text as it is
+
+
+def test_a_repair_after_thinking_carries_the_answer_alone():
+    model = ScriptedModel(rules=[(".", ["<think>hm</think>seven", '<think>{"n": 1}?</think>{"n": 7}'])])
+    assert think({"output_schema": NUMBER, "budget": 50}, model) == {"n": 7}
+    assert [m.content for m in model.calls[1].prompt.messages if m.role == "assistant"] == ["seven"]
+
+
+def test_a_model_that_was_cut_off_while_it_thought_has_given_no_answer():
+    with pytest.raises(ModelError, match="was cut off before it answered"):
+        think({"budget": 90}, thought(0, "<think>It might be", finish="length"))
+
+
+def test_what_cannot_be_true_about_thinking_counts_as_none_and_the_tokens_are_booked():
+    run = Run()
+    for said in (float("nan"), -5, float("inf")):
+        assert think({"budget": 10}, thought(said), run) == "Paris"
+    assert run.ledger.spent()["output_tokens"] == 60
+    assert run.ledger.overrun() == {}
+    assert not any(run.ledger.reserved().values())
+
+
+def test_a_cancelled_call_is_booked_with_all_it_might_have_thought():
+    async def cancelled():
+        run = Run()
+        bound = bind(
+            {"template_str": "?", "budget": 50, "max_output_tokens": 30}, op="THINK", model=ScriptedModel("", "x", delay_s=9)
+        )
+        task = asyncio.ensure_future(fire(bound, run=run))
+        await asyncio.sleep(0)
+        assert run.ledger.reserved()["output_tokens"] == 80
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert run.ledger.spent()["output_tokens"] == 80
+
+    asyncio.run(cancelled())

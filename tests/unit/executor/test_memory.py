@@ -84,6 +84,27 @@ def test_agents_do_not_read_each_other(memory):
     assert fire(memory, "QMEM", {"key": "k"}, agent="b") == "shared"
 
 
+def test_a_record_says_which_node_made_it_and_is_read_by_type_and_by_search(memory):
+    assert fire(memory, "UMEM", {"key": "lesson", "memory_tier": "episodic"}, {"n": 1, "text": "ask twice"}) == {
+        "n": 1,
+        "text": "ask twice",
+    }
+    fire(memory, "UMEM", {"key": "lesson", "memory_tier": "episodic"}, {"n": 2, "text": "write less"})
+    assert fire(memory, "QMEM", {"key": "lesson", "memory_tier": "episodic"})["n"] == 2
+    assert fire(memory, "QMEM", {"key": "lesson", "memory_tier": "episodic", "where": {"n": 1}})["n"] == 1
+    (found,) = fire(memory, "QMEM", {"query": "ask", "memory_tier": "episodic"})
+    assert (found["key"], found["value"]["n"]) == ("lesson", 1)
+    assert fire(memory, "QMEM", {"key": "lesson"}) is None
+    assert fire(memory, "QMEM", {"key": "lesson", "memory_tier": "all"})["n"] == 2
+    last = next(iter(memory._system.episodes))
+    assert (last.run, last.node, last.name, last.op, last.agent, last.kind) == ("run-1", 7, "n", "UMEM", "me", "record")
+
+
+def test_what_memory_gives_is_labelled_by_its_tier():
+    for tier in ("stm", "episodic", "all"):
+        assert BINDERS["QMEM"](spec("QMEM", {"key": "k", "memory_tier": tier}), services()).label == f"memory:{tier}"
+
+
 def test_a_fence_passes_its_first_input(memory):
     assert fire(memory, "FENCE", {}, "a", "b") == "a"
     assert fire(memory, "FENCE", {"ordering": "all"}) is None
@@ -98,10 +119,9 @@ def test_a_key_that_is_none_fails_the_node(memory):
     ("op", "attributes", "message"),
     [
         ("QMEM", {"key": "k", "memory_tier": "ltm"}, r"QMEM `n`.*`ltm` comes with the long-term memory"),
-        ("QMEM", {"query": "k", "memory_tier": "all"}, r"`all` comes with"),
-        ("UMEM", {"key": "k", "value": 1, "memory_tier": "episodic"}, r"UMEM `n`.*`episodic` comes with"),
+        ("QMEM", {"query": "k", "memory_tier": "disk"}, r"no memory tier `disk`"),
+        ("UMEM", {"key": "k", "value": 1, "memory_tier": "episodic", "ttl_ms": 5}, r"UMEM `n`.*an episode has no end"),
         ("UMEM", {"key": "k", "value": 1, "durable": True}, r"is durable, which comes with"),
-        ("UMEM", {"key": "k", "value": 1, "belief_key": "b"}, r"sets a belief, which comes with"),
         ("UMEM", {"key": "k"}, r"has nothing to store"),
         ("QMEM", {}, r"neither a key nor a query nor an input"),
         ("QMEM", {"key": "{who}"}, r"nothing fills `\{who\}`"),

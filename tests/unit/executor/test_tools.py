@@ -10,6 +10,7 @@ import pytest
 
 from apxm.aam.flows import FlowRegistry
 from apxm.budget import Ledger, Limits
+from apxm.capability.policy import Trust
 from apxm.capability.record import CapabilityRecord
 from apxm.capability.system import CapabilitySystem, Grants
 from apxm.errors import (
@@ -37,6 +38,13 @@ if TYPE_CHECKING:
     from apxm.observability.events import Event
 
 
+class Fired(OpContext):
+    """A firing whose inputs come from nowhere in particular."""
+
+    def sources(self) -> list[tuple[str, ...]]:
+        return [()] * 10
+
+
 class World:
     """A capability system and, for one firing, what a run offers."""
 
@@ -48,8 +56,10 @@ class World:
         self.deadline = float("inf")
         self.events: list[Event] = []
         self.permits = 100
-        self.heard = True
-        self.content = False
+        self.noted = self.heard = True
+        self.content = self.tells_content = False
+        self.episodes = None
+        self.trust = Trust()
 
     def add(self, fn: Any, name: str = "tool", **options: Any) -> None:
         self.capabilities.register(name, CapabilityRecord("x", fn, **options))
@@ -83,7 +93,7 @@ class World:
         raise BindError("there are no flows here")
 
     def context(self, deadline: float = float("inf")) -> OpContext:
-        return OpContext(
+        return Fired(
             self,  # type: ignore[arg-type]
             node=7,
             name="n",

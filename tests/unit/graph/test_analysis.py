@@ -386,8 +386,14 @@ def test_a_plan_that_a_model_makes_is_a_splice_and_may_do_anything():
     graph = Graph("g")
     graph.plan("win", enable_inner_plan=True, name="plan")
     found = certificate(graph)
-    assert found.splices.limit == 1
-    assert found.tool_calls.unbounded_by == ("PLAN `plan`: a model decides what its inner plan does",)
+    assert found.splices.fixed == 1  # and those that the plan holds
+    cause = "PLAN `plan`: a model decides what its inner plan does"
+    assert found.splices.unbounded_by == found.tool_calls.unbounded_by == (cause,)
+    assert "4 answers with 3 retries: `plan`" in found.included  # each repaired once, and asked once more for another plan
+    graph = Graph("g")
+    graph.plan("win", name="plan")
+    assert certificate(graph).splices.limit == 0
+    assert "2 answers with 3 retries: `plan`" in certificate(graph).included
 
 
 def test_a_message_to_an_agent_of_the_program_counts_what_its_answer_does():

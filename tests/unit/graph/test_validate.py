@@ -324,6 +324,12 @@ BROKEN = {
         "edges[1].dependency",
         "a Data edge",
     ),
+    "edge into agent": (
+        graph(CONST, node(2, "AGENT"), node(3, "PRINT"), edges=[edge(1, 2, dependency="Control"), edge(1, 3)]),
+        "graph.placement",
+        "edges[0].to",
+        "no in-edge",
+    ),
     "second agent": (graph(node(1, "AGENT"), node(2, "AGENT")), "graph.placement", "nodes[1]", "one AGENT"),
     "jump back": (
         graph(node(1, "WAIT_ALL", "start"), node(2, "JUMP", label="start"), edges=[edge(1, 2)]),

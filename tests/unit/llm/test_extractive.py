@@ -148,8 +148,14 @@ def test_it_says_once_what_it_is_unless_told_not_to():
 
 
 def test_it_refuses_to_pretend_that_it_can_answer_in_json():
-    with pytest.raises(ModelError, match="quotes sentences and cannot answer in JSON"):
-        ask("What is a budget?", output_schema={"type": "object"})
+    with pytest.raises(ModelError, match="quotes sentences and cannot answer in this JSON"):
+        ask("What is a budget?", output_schema={"type": "boolean"})
+
+
+def test_it_never_quotes_its_own_notice():
+    assert ask("What does the model quote?", f"[a:1] {NOTICE} The model may quote a budget.").text.startswith(
+        "The model may quote"
+    )
 
 
 # ---- as a model ------------------------------------------------------------------------------------------------------

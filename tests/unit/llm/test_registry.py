@@ -68,6 +68,51 @@ def test_the_name_extractive_may_be_given_to_another_model():
     assert registry.names() == ["extractive"]
 
 
+def test_several_providers_may_offer_a_model_of_one_name():
+    registry = ModelRegistry()
+    near, far, other = (ScriptedModel(default="x") for _ in range(3))
+    registry.register("small", near, provider="near")
+    registry.register("small", far, provider="far")
+    registry.register("large", other, provider="far")
+    assert registry.resolve("small", "far") == ("far/small", far)
+    assert registry.resolve("far/small", "far") == registry.resolve("far/small") == ("far/small", far)
+    assert registry.resolve("small") == ("near/small", near)  # the first that was registered
+    assert registry.resolve(None, "far") == ("far/small", far)
+    assert registry.resolve() == ("near/small", near)
+    registry.unregister("far/small")
+    assert registry.resolve(None, "far") == ("far/large", other)
+
+
+def test_the_default_is_the_model_of_its_provider_that_is_meant_without_a_name():
+    registry = ModelRegistry()
+    registry.register("a", ScriptedModel(default="x"), provider="p")
+    registry.register("b", ScriptedModel(default="x"), default=True, provider="p")
+    assert registry.resolve(None, "p")[0] == "p/b"
+
+
+def test_a_name_of_its_own_goes_before_that_of_a_provider():
+    registry = ModelRegistry()
+    mine, theirs = ScriptedModel(default="x"), ScriptedModel(default="x")
+    registry.register("small", theirs, provider="far")
+    registry.register("small", mine)
+    assert registry.resolve("small") == ("small", mine)
+
+
+def test_what_a_provider_does_not_offer_is_answered_with_what_it_does():
+    registry = ModelRegistry()
+    with pytest.raises(BindError, match=r"no model of the provider `far` is registered; give `provider` when"):
+        registry.resolve(None, "far")
+    registry.register("small", ScriptedModel(default="x"), provider="far")
+    with pytest.raises(BindError, match=r"no model of the provider `near` is registered; there are far"):
+        registry.resolve("small", "near")
+    with pytest.raises(BindError, match=r"provider `far` offers no model `large`; it offers far/small"):
+        registry.resolve("large", "far")
+    with pytest.raises(InvalidError, match=r"`far/small` is registered already"):
+        registry.register("small", ScriptedModel(default="x"), provider="far")
+    with pytest.raises(InvalidError, match=r"'a/b' is no name of a provider"):
+        registry.register("small", ScriptedModel(default="x"), provider="a/b")
+
+
 def test_a_registry_is_bounded():
     registry = ModelRegistry()
     model = ScriptedModel(default="x")

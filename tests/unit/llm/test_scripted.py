@@ -4,7 +4,7 @@ import json
 import pytest
 
 from apxm.errors import InvalidError, ModelError, TransientError
-from apxm.llm.base import LanguageModel, Message, Prompt, Reply, Usage, prompt_tokens
+from apxm.llm.base import LanguageModel, Message, Prompt, Reply, ToolCall, Usage, prompt_tokens
 from apxm.llm.scripted import Rule, ScriptedModel
 
 
@@ -173,3 +173,76 @@ def test_a_broken_script_says_where(tmp_path, name, text, message):
 def test_a_script_that_is_not_there_says_so(tmp_path):
     with pytest.raises(InvalidError, match="cannot be read"):
         ScriptedModel.load(tmp_path / "none.json")
+
+
+# ---- tools -----------------------------------------------------------------------------------------------------------
+def turn(*tools, system="be kind"):
+    """A prompt after the model has asked for calls and heard `tools`."""
+    calls = tuple(ToolCall(f"c{n}", "look", {}) for n in range(len(tools)))
+    heard = (Message("tool", text, tool_call_id=call.id) for text, call in zip(tools, calls))
+    return Prompt((Message("system", system), Message("user", "hello"), Message("assistant", "", calls), *heard))
+
+
+def test_an_answer_may_ask_for_calls_of_tools_one_or_several_at_once():
+    one, two = ToolCall("", "look", {"at": 1}), ToolCall("mine", "look", {"at": 2})
+    model = ScriptedModel(rules=[("hello", [one, (one, two), "done"])])
+    replies = [asyncio.run(model.complete(prompt("hello"))) for _ in range(3)]
+    assert [(reply.text, reply.finish, len(reply.tool_calls)) for reply in replies] == [
+        ("", "tools", 1),
+        ("", "tools", 2),
+        ("done", "stop", 0),
+    ]
+    ids = [call.id for call in replies[1].tool_calls]
+    assert ids[1] == "mine"
+    assert ids[0]
+    assert replies[0].usage.output_tokens > 0
+
+
+def test_a_rule_may_be_for_what_the_tools_said_last():
+    model = ScriptedModel(rules=[Rule("sorry", tool="^error"), Rule("good", tool="."), (".", "first")])
+    assert asyncio.run(model.complete(turn("fine", "error: no"))).text == "sorry"
+    assert asyncio.run(model.complete(turn("fine"))).text == "good"
+    assert say(model) == "first"
+    again = Prompt((*turn("error").messages, Message("user", "error")))  # the tools spoke before, not last
+    assert asyncio.run(model.complete(again)).text == "first"
+
+
+def test_a_rule_may_be_for_what_the_system_prompt_says():
+    model = ScriptedModel(rules=[Rule("strict", system="^be strict"), (".", "any")])
+    assert asyncio.run(model.complete(turn("x", system="be strict"))).text == "strict"
+    assert say(model) == "any"
+
+
+def test_a_file_may_ask_for_calls_too(tmp_path):
+    file = tmp_path / "script.jsonl"
+    calls = {"tool_calls": [{"name": "add", "arguments": {"a": 1}}, {"name": "now"}]}
+    rules = [
+        {"tool": "^3$", "answer": "three"},
+        {"system": "kind", "answers": [calls, calls]},
+        {"match": ".", "answer": {"tool_calls": 1, "x": 2}},
+    ]
+    file.write_text("\n".join(map(json.dumps, rules)))
+    model = ScriptedModel.load(file)
+    for _ in range(2):
+        asked = asyncio.run(model.complete(prompt("hello"))).tool_calls
+        assert [(call.name, call.arguments) for call in asked] == [("add", {"a": 1}), ("now", {})]
+    assert asyncio.run(model.complete(turn("3"))).text == "three"
+    assert say(model) == '{"tool_calls": 1, "x": 2}'  # any other map is an answer
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"answer": {"tool_calls": []}}, r"rule 1: `tool_calls` is \[\], expected a list of \{name, arguments\}"),
+        ({"answer": {"tool_calls": [{"arguments": {}}]}}, "is no call"),
+        ({"answers": [{"tool_calls": [{"name": "a", "arguments": [1]}]}]}, "is no call"),
+        ({"answer": {"tool_calls": [{"name": "a", "args": {}}]}}, "unknown key `args`; close: `arguments`"),
+        ({"answer": "x", "tool": 1}, "`tool` is 1, expected a text"),
+        ({"answer": "x", "tool": "("}, r"pattern `\(` is no RE2 pattern"),
+    ],
+)
+def test_a_mistake_in_such_a_rule_is_said_with_its_place(tmp_path, entry, message):
+    file = tmp_path / "script.json"
+    file.write_text(json.dumps([entry]))
+    with pytest.raises(InvalidError, match=message):
+        ScriptedModel.load(file)

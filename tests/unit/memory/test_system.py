@@ -73,12 +73,70 @@ def test_only_values_that_may_leave_a_run_are_stored():
 
 def test_tiers_that_come_later_say_so():
     memory = MemorySystem().run("r")
-    with pytest.raises(InvalidError, match=r"`ltm` comes with the long-term memory; this version has `stm`"):
+    with pytest.raises(InvalidError, match=r"`ltm` comes with the long-term memory; this version has `stm`, `epi"):
         memory.get("k", tier="ltm")
-    with pytest.raises(InvalidError, match=r"`episodic` comes with"):
-        memory.search("k", tier="episodic")
-    with pytest.raises(InvalidError, match=r"no memory tier `disk`; expected stm, ltm, episodic"):
+    with pytest.raises(InvalidError, match=r"`ltm` comes with"):
+        memory.search("k", tier="ltm")
+    with pytest.raises(InvalidError, match=r"no memory tier `disk`; expected stm, episodic, all, ltm"):
         memory.put("k", 1, tier="disk")
+
+
+def test_what_is_put_on_record_is_read_by_its_type_newest_first_by_its_agent_in_every_run():
+    system = MemorySystem()
+    one, two, other = system.run("r1", "a"), system.run("r2", "a"), system.run("r3", "b")
+    one.put("lesson", {"n": 1}, tier="episodic")
+    one.put("lesson", {"n": 2}, tier="episodic")
+    assert one.get("lesson") is None
+    assert two.get("lesson", tier="episodic") == {"n": 2}
+    assert two.find("lesson", tier="episodic", where={"n": 1}) == {"n": 1}
+    assert other.get("lesson", "nothing", tier="episodic") == "nothing"
+    assert [one.run for one in system.episodes] == ["r1", "r1"]
+
+
+def test_all_tiers_are_asked_in_their_order():
+    memory = MemorySystem().run("r", "a")
+    memory.put("k", "on record", tier="episodic")
+    assert memory.get("k", tier="all") == "on record"
+    memory.put("k", None)
+    assert memory.get("k", "default", tier="all") is None
+    memory.put("j", {"at": "stm"})
+    memory.put("j", {"at": "record"}, tier="episodic")
+    assert memory.find("j", tier="all") == {"at": "stm"}
+    assert memory.find("j", tier="all", where={"at": "record"}) == {"at": "record"}
+
+
+def test_a_search_in_all_tiers_gives_the_best_of_all_and_the_short_term_first_among_equals():
+    memory = MemorySystem().run("r", "a")
+    memory.put("note", "red", tier="episodic")
+    memory.put("red", "exactly", tier="episodic")
+    memory.put("other", "red")
+    found = [(hit["key"], hit["score"]) for hit in memory.search("red", tier="all")]
+    assert found == [("red", 1.0), ("other", 0.6), ("note", 0.6)]
+    assert [hit["key"] for hit in memory.search("red", tier="all", limit=2)] == ["red", "other"]
+    assert [hit["key"] for hit in memory.search("red", tier="episodic")] == ["red", "note"]
+    assert [hit["key"] for hit in memory.search("red")] == ["other"]
+
+
+def test_a_record_cannot_be_deleted_and_all_tiers_are_not_written_at_once():
+    memory = MemorySystem().run("r", "a")
+    memory.put("k", 1, tier="episodic")
+    with pytest.raises(InvalidError, match="episodes are only ever added"):
+        memory.delete("k", tier="episodic")
+    with pytest.raises(InvalidError, match="`all` is for reading"):
+        memory.put("k", 1, tier="all")
+    with pytest.raises(InvalidError, match="is not a text of 1 to 1000"):
+        memory.put("", 1, tier="episodic")
+    assert memory.get("k", tier="episodic") == 1
+
+
+def test_without_episodes_their_tier_is_refused_and_all_is_what_there_is():
+    memory = MemorySystem(MemoryConfig(episodic="off")).run("r", "a")
+    memory.put("k", 1)
+    assert memory.get("k", tier="all") == 1
+    assert memory.search("k", tier="all") == [{"key": "k", "value": 1, "score": 1.0}]
+    for use in (lambda: memory.put("k", 1, tier="episodic"), lambda: memory.get("k", tier="episodic")):
+        with pytest.raises(InvalidError, match="no episodes are kept here"):
+            use()
 
 
 def test_null_and_nothing_can_be_told_apart():

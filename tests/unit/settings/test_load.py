@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from apxm.budget import QUANTITIES, UNLIMITED, Limits
-from apxm.config import RunOptions, RuntimeConfig
+from apxm.config import PromptConfig, RunOptions, RuntimeConfig
 from apxm.errors import ConfigError
 from apxm.settings import Settings, kinds, load
 from apxm.settings.keys import KEYS, Budget
@@ -67,6 +67,12 @@ def test_each_layer_goes_before_the_one_below_it(place: Place) -> None:
     assert by_flag.runtime_config().scheduler_config.max_parallelism == 4
 
 
+def test_a_granted_host_is_no_path(place: Place) -> None:
+    place.write('grants = ["http_get=example.org", "read=notes"]\n')
+    given = place.load({"APXM_GRANTS": "http_get = *"}).grants
+    assert given == ("http_get=example.org", f"read={place.project}/notes", "http_get=*")
+
+
 def test_a_budget_is_joined_quantity_by_quantity(place: Place) -> None:
     place.write("[budget]\nnodes = 10\nllm_calls = 5\n")
     settings = place.load({"APXM_BUDGET_NODES": "20"}, flags={"budget.cost_usd": ("--budget", 1.5)})
@@ -84,6 +90,14 @@ def test_grants_and_capabilities_add_up_and_each_knows_who_gave_it(place: Place)
     assert layers == ["project", "project", "user", "environment", "environment", "flag"]
     assert settings.capabilities == (f"{place.project}/tools.py", "some.module")
     assert settings.run_options().grants == settings.grants
+
+
+def test_system_prompts_are_joined_text_by_text_and_their_folder_is_meant_from_where_the_file_lies(place: Place) -> None:
+    place.write('[prompts]\nask = "Ours."\nverify = "Judge."\nfolder = "texts"\n')
+    place.write_user('[prompts]\nask = "Mine."\n')
+    wanted = PromptConfig({"ask": "Mine.", "verify": "Judge."}, f"{place.project}/texts")
+    assert place.load().runtime_config().prompt_config == wanted
+    assert place.load({"APXM_PROMPTS_ASK": "Now."}).runtime_config().prompt_config.texts["ask"] == "Now."
 
 
 def test_paths_of_a_file_are_meant_from_where_it_lies(place: Place) -> None:
@@ -191,6 +205,8 @@ def test_none_reads_no_file_at_all(place: Place) -> None:
         ('grants = ["read="]\n', "expected a list of `NAME` and `NAME=FOLDER`"),
         ("capabilities = [3]\n", "expected a list of `FILE.py` and modules"),
         ('state_dir = ""\n', "state_dir is '', expected the path of a folder"),
+        ('[prompts]\nask = ""\n', "apxm.toml:2: prompts.ask is '', expected a text"),
+        ('[prompts]\naks = "x"\n', r"there is no setting `prompts.aks`; did you mean `prompts.ask`\?"),
         ("[run\n", r"apxm.toml:1:5: expected '\]' at the end of a table declaration"),
         ('a = "x\n', "apxm.toml:1:7: illegal character"),
         (

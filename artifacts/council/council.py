@@ -1,0 +1,215 @@
+"""The council: four reviewers look at a source tree at the same time, a coordinator checks what they say and reports.
+
+The program is at the end: one agent for each reviewer, each with its own tool, and the coordinator. Before it come the pure
+functions it calls; what touches the tree is in `tools.py`. `tools/make_artifacts.py` writes `council.json` and
+`council.apxm` from this file.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from apxm import AgentGraph, CapabilityRecord, Graph, Program
+
+SEVERITIES = ("high", "medium", "low")
+TOLD = 12  # findings of one reviewer that the model sees
+CHECKED = 12  # findings that the coordinator has verified
+SHOWN = 15  # findings of one reviewer in the report
+
+# --- what a reviewer says --------------------------------------------------------------------------------------------
+
+
+def as_lines(findings: list[dict[str, Any]]) -> str:
+    """The worst findings as passages that a model can cite."""
+    return "\n".join(
+        f"[{one['path']}:{one['line']}] {one['severity']} ({one['tool']} {one['rule']}): {one['message']}."
+        for one in findings[:TOLD]
+    )
+
+
+def as_review(reviewer: str, findings: list[dict[str, Any]], summary: str) -> dict[str, Any]:
+    """What a reviewer hands to the coordinator."""
+    return {"reviewer": reviewer, "findings": findings, "summary": summary.strip()}
+
+
+def absent(reviewer: str, error: dict[str, Any]) -> dict[str, Any]:
+    """The place of a reviewer who could not do the work."""
+    return {"reviewer": reviewer, "findings": [], "summary": "", "absent": error["message"]}
+
+
+# --- what the coordinator does with it -------------------------------------------------------------------------------
+
+
+def _weight(finding: dict[str, Any]) -> int:
+    return SEVERITIES.index(finding["severity"])
+
+
+def merged(reviews: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The findings worth a second look: the worst of each reviewer in turn; a place stands there once, with all said of it."""
+    queues = [list(review["findings"]) for review in reviews]
+    chosen: dict[tuple[str, int], dict[str, Any]] = {}
+    places = Counter(one["path"] for queue in queues for one in queue)
+    for queue in queues:  # among equals first what stands where most was found
+        queue.sort(key=lambda one: (_weight(one), -places[one["path"]]))
+    while any(queues) and len(chosen) < CHECKED:
+        for queue in queues:
+            if queue and len(chosen) < CHECKED:
+                one = queue.pop(0)
+                known = chosen.setdefault((one["path"], one["line"]), dict(one))
+                if known["message"] != one["message"]:
+                    known["message"] += f"; {one['message']}"
+    return sorted(chosen.values(), key=_weight)
+
+
+def claim_of(finding: dict[str, Any]) -> str:
+    """A finding as something that is so or not."""
+    return f"{finding['path']}:{finding['line']}: {finding['message']}"
+
+
+def checked(finding: dict[str, Any], evidence: str, verdict: dict[str, Any]) -> dict[str, Any]:
+    """A finding with what was seen at its place and how the check came out."""
+    return {**finding, "evidence": evidence, "verdict": verdict["verdict"], "confidence": verdict["confidence"]}
+
+
+def confirmed_lines(findings: list[dict[str, Any]]) -> str:
+    """What held, as passages that a model can cite."""
+    return as_lines([one for one in findings if one["verdict"] == "confirmed"])
+
+
+def compose_report(folder: str, reviews: list[dict[str, Any]], findings: list[dict[str, Any]], advice: str) -> str:
+    """The report in Markdown: advice, what was verified with its source lines, then every reviewer."""
+    counts = Counter(one["verdict"] for one in findings)
+    total = sum(len(review["findings"]) for review in reviews)
+    said = ", ".join(f"{counts[verdict]} {verdict}" for verdict in ("confirmed", "insufficient", "refuted") if counts[verdict])
+    worked = sum("absent" not in review for review in reviews)
+    parts = [
+        f"# Review of `{folder}`",
+        f"{total:,} findings of {worked} reviewers; {len(findings)} looked at again: {said or 'none'}.",
+    ]
+    if advice.strip():
+        parts.append(f"## What to do first\n\n{advice.strip()}")
+    parts += [_table(reviews), "## Looked at again", *map(_entry, findings)]
+    parts += map(_section, reviews)
+    return "\n\n".join(parts) + "\n"
+
+
+def _table(reviews: list[dict[str, Any]]) -> str:
+    rows = ["| reviewer | high | medium | low |", "|---|---:|---:|---:|"]
+    for review in reviews:
+        counts = Counter(one["severity"] for one in review["findings"])
+        cells = (
+            [f"could not work: {review['absent']}", "", ""]
+            if "absent" in review
+            else [f"{counts[each]:,}" for each in SEVERITIES]
+        )
+        rows.append(f"| {review['reviewer']} | {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def _entry(finding: dict[str, Any]) -> str:
+    mark = {"confirmed": "confirmed", "refuted": "REFUTED"}.get(finding["verdict"], "not settled")
+    lines = finding["evidence"].split("\n", 1)[-1]
+    place = f"**`{finding['path']}:{finding['line']}`**"
+    head = f"{place} {finding['severity']}, {mark} ({finding['confidence']:.2f}): {finding['message']}"
+    return f"{head}\n\n```text\n{lines}\n```"
+
+
+def _section(review: dict[str, Any]) -> str:
+    rows = [
+        f"- `{one['path']}:{one['line']}` {one['severity']} ({one['rule']}): {one['message']}"
+        for one in review["findings"][:SHOWN]
+    ]
+    left = len(review["findings"]) - SHOWN
+    rows += [f"- … and {left:,} more"] if left > 0 else []
+    summary = [review["summary"]] if review["summary"] else []
+    body = [f"could not work: {review['absent']}"] if "absent" in review else ["\n".join(rows) or "nothing found"]
+    return "\n\n".join([f"## {review['reviewer']}", *summary, *body])
+
+
+# --- the program -----------------------------------------------------------------------------------------------------
+
+CAPABILITIES = {
+    "as_lines": CapabilityRecord("Findings as passages that a model can cite.", as_lines, effect="pure"),
+    "as_review": CapabilityRecord("What a reviewer hands over.", as_review, effect="pure", borrows=True),
+    "absent": CapabilityRecord("The place of a reviewer who could not work.", absent, effect="pure"),
+    "merged": CapabilityRecord("The findings worth a second look.", merged, effect="pure"),
+    "claim_of": CapabilityRecord("A finding as a claim.", claim_of, effect="pure"),
+    "checked": CapabilityRecord("A finding with its verdict.", checked, effect="pure", borrows=True),
+    "confirmed_lines": CapabilityRecord("What held, as passages.", confirmed_lines, effect="pure"),
+    "compose_report": CapabilityRecord("Write the report.", compose_report, effect="pure"),
+}
+
+# Reviewer -> its tool, whether it wants the folder of the tests too, and what it is.
+REVIEWERS = {
+    "linter": ("ruff", False, "You look for bugs and unsafe code that a linter sees."),
+    "surveyor": ("complexity", False, "You look for functions that are too complex to be changed safely."),
+    "searcher": ("search_code", False, "You look for secrets, debuggers and unfinished work."),
+    "tester": ("discover_tests", True, "You look for modules that no test imports."),
+}
+
+_SUMMARISE = (
+    "Summarise the most serious of these findings in two sentences, each with its source as [source:line], "
+    "and write nothing else.\n\n{lines}"
+)
+_ADVISE = (
+    "Summarise in three sentences what should be changed first, the most harmful first, each sentence with its source as "
+    "[source:line], and write nothing else.\n\n{confirmed}"
+)
+
+
+def _reviewer(name: str) -> AgentGraph:
+    tool, wants_tests, what = REVIEWERS[name]
+    graph = Graph("review", metadata={"is_entry": False, "description": f"what the {name} finds"})
+    graph.agent(capabilities=[tool, "as_lines", "as_review"], goals=["find what is worth changing"], context=what, name="who")
+    folder, tests = graph.param("folder"), graph.param("tests")
+    findings = graph.inv(tool, folder=folder, **({"tests": tests} if wants_tests else {}), name="findings")
+    some = graph.branch_on_value(findings, condition="not_empty", name="any")
+    lines = graph.inv("as_lines", findings=some.on("true"), name="lines")
+    told = graph.ask(_SUMMARISE, lines=lines, context="aam", fallback="", name="summarise")
+    nothing = graph.const_str("", on=(some, "false"), name="nothing")
+    summary = graph.merge(told, nothing, mode="any", name="summary")
+    graph.return_(graph.inv("as_review", findings=findings, summary=summary, arg_reviewer=name, name="review"), name="result")
+    return AgentGraph(name, [graph])
+
+
+def _coordinator() -> AgentGraph:
+    graph = Graph("main", metadata={"description": "has a source tree reviewed, checks the findings, reports"})
+    graph.agent(
+        capabilities=["absent", "merged", "quote", "claim_of", "checked", "confirmed_lines", "compose_report"],
+        goals=[
+            {
+                "id": "report",
+                "description": "a report in which every finding that was looked at again has its lines",
+                "priority": 2,
+            }
+        ],
+        context="You coordinate reviewers. You trust a finding only with its source lines.",
+        name="who",
+    )
+    folder, tests = graph.param("folder"), graph.param("tests")
+    reviews = []
+    for name in REVIEWERS:
+        called = graph.flow_call("review", agent_name=name, folder=folder, tests=tests, name=name)
+        failed = graph.inv("absent", error=called.on("error"), arg_reviewer=name, name=f"{name}_absent")
+        reviews.append(graph.merge(called, failed, mode="any", name=f"{name}_said"))
+    heard = graph.wait_all(*reviews, name="reviews")
+    findings = graph.inv("merged", reviews=heard, name="merged")
+    again = graph.map(findings, window=8, name="looked_at_again")
+    with again as finding:
+        evidence = graph.inv("quote", finding=finding, name="quote")
+        claim = graph.inv("claim_of", finding=finding, name="claim")
+        verdict = graph.verify(claim, evidence=evidence, name="verdict")
+        graph.yield_(graph.inv("checked", finding=finding, evidence=evidence, verdict=verdict, name="checked"), name="one")
+    confirmed = graph.inv("confirmed_lines", findings=again, name="confirmed")
+    some = graph.branch_on_value(confirmed, condition="not_empty", name="any")
+    advised = graph.ask(_ADVISE, confirmed=some.on("true"), context="aam", fallback="", name="advise")
+    nothing = graph.const_str("", on=(some, "false"), name="nothing")
+    advice = graph.merge(advised, nothing, mode="any", name="advice")
+    report = graph.inv("compose_report", folder=folder, reviews=heard, findings=again, advice=advice, name="compose")
+    graph.update_goal("report", action="complete", after=report, name="done")
+    graph.return_(report, name="report")
+    return AgentGraph("coordinator", [graph])
+
+
+COUNCIL = Program([_coordinator(), *map(_reviewer, REVIEWERS)], name="council")

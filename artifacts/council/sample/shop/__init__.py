@@ -1,0 +1,1 @@
+"""A small shop with mistakes, for the council to find."""

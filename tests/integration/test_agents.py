@@ -1,0 +1,578 @@
+"""Agents in whole runs: what is declared, what may be used, whose machine it is, and how agents work side by side."""
+
+import asyncio
+import threading
+
+import pytest
+
+from apxm import Agent, AgentFlow, Artifact, RunOptions, Runtime, compile
+from apxm.capability.grants import Grants
+from apxm.engine.agents import Agents
+from apxm.errors import ApxmError, BindError, DeniedError, InvalidError
+from apxm.graph.contract import from_json
+from apxm.llm.scripted import ScriptedModel
+from apxm.observability.events import NodeEnded, NodeStarted
+
+
+def node(id, op, /, name=None, regions=None, **attributes):
+    made = {"id": id, "name": name or f"n{id}", "op": op, "attributes": attributes}
+    return made | ({"regions": regions} if regions else {})
+
+
+def graph(*nodes, edges=(), name="main", parameters=(), **more):
+    return {
+        "name": name,
+        "nodes": list(nodes),
+        "edges": [dict(zip(("from", "to", "dependency"), edge)) for edge in edges],
+        "parameters": [{"name": one, "type_name": "json"} for one in parameters],
+        **more,
+    }
+
+
+def program(**agents):
+    """Agents by name: a list of flows, or a map with flows and metadata. The first flow of the first agent is the entry."""
+    rows = [{"name": name, **(said if isinstance(said, dict) else {"flows": said})} for name, said in agents.items()]
+    return from_json({"agents": rows})
+
+
+def dag_of(source, level=1):
+    return Artifact.from_bytes(compile(from_json(source) if isinstance(source, dict) else source, level=level).to_bytes())
+
+
+@pytest.fixture
+def runtime():
+    with Runtime(model=ScriptedModel(default="yes")) as made:
+        yield made
+
+
+def call(id, agent, flow="main", **args):
+    return node(id, "FLOW_CALL", agent_name=agent, flow_name=flow, args=args)
+
+
+# ---- AGENT comes first -----------------------------------------------------------------------------------------------
+BODY = graph(node(1, "QMEM", key="style"), name="body")
+ROOTS = graph(
+    node(1, "CONST_STR", value="in a word"),
+    node(2, "ASK", prompt="Say yes {0}"),
+    node(3, "QMEM", "root", key="style"),
+    node(4, "UMEM", key="a", value=1),
+    node(5, "MAP", "each", regions={"body": BODY}),
+    node(6, "CONST_STR", value=[1, 2]),
+    node(7, "WAIT_ALL"),
+    node(8, "UPDATE_GOAL", goal_id="publish", action="complete"),
+    node(9, "MERGE", strategy="any"),
+    node(10, "FENCE"),
+    node(11, "TRY_CATCH", regions={"try": graph(node(1, "QMEM", key="style"), name="try")}),
+    node(99, "AGENT", "self", memory=[{"name": "style", "value": "dry"}], goals=["publish"]),
+    edges=[(1, 2), (6, 5), ("x", 7), (3, 9), (4, 9)],
+    parameters=["x"],
+)
+
+
+@pytest.mark.parametrize("level", [0, 1])
+def test_an_agent_node_takes_effect_before_anything_else_of_its_flow(runtime, level):
+    result = runtime.execute(dag_of(ROOTS, level), x=1, run=RunOptions(trace=True))
+    seen = [(type(event), event.name) for event in result.events() if isinstance(event, (NodeStarted, NodeEnded))]
+    assert seen[:2] == [(NodeStarted, "self"), (NodeEnded, "self")]
+    assert len(seen) > 15
+    assert "self" not in result.outputs
+    assert result.outputs["each"] == ["dry", "dry"]
+    assert (result.outputs["n8"], result.outputs["n11"]) == ("completed", "dry")
+
+
+def test_a_return_of_a_parameter_does_not_end_the_flow_before_its_agent_node(runtime):
+    flow = graph(node(1, "RETURN"), node(2, "AGENT", goals=["publish"]), edges=[("x", 1)], parameters=["x"])
+    result = runtime.execute(dag_of(flow), x=3)
+    assert result.value == 3
+    assert result.machine("default").goal("publish") is not None
+    again = dag_of(flow).into_dag().to_graph()
+    assert runtime.execute(again, x=4).value == 4
+
+
+def test_an_agent_node_comes_before_a_loop_that_is_written_as_two_nodes(runtime):
+    flow = graph(
+        node(1, "LOOP_START", max_iterations=2),
+        node(2, "QMEM", key="style"),
+        node(3, "LOOP_END"),
+        node(4, "AGENT", memory=[{"name": "style", "value": "dry"}]),
+        edges=[("x", 1), (1, 2, "Control"), (2, 3)],
+        parameters=["x"],
+    )
+    assert runtime.execute(dag_of(flow), x=3).value == "dry"
+
+
+@pytest.mark.parametrize("level", [0, 1])
+def test_a_path_leads_from_the_agent_node_to_every_other_node_but_a_return(level):
+    dag = dag_of(ROOTS, level).into_dag()
+    reached = {dag.names.index("self")}
+    for slot in range(len(dag.parameters), len(dag)):
+        if any(edge.source in reached for edge in dag.in_edges(slot)):
+            reached.add(slot)
+    assert reached == set(range(len(dag.parameters), len(dag)))
+
+
+def test_an_agent_node_alone_in_its_flow_gives_null(runtime):
+    assert runtime.execute(dag_of(graph(node(1, "AGENT")))).outputs == {"n1": None}
+
+
+def test_an_edge_into_an_agent_node_is_refused():
+    with pytest.raises(ApxmError, match=r"graph.placement.*an edge into AGENT `n2`.*before anything else"):
+        compile(from_json(graph(node(1, "UMEM", key="k", value=1), node(2, "AGENT"), edges=[(1, 2, "Effect")])))
+
+
+def test_what_is_declared_takes_effect_once_however_often_the_flow_is_called(runtime):
+    flow = graph(
+        node(1, "AGENT", goals=["publish"], memory=[{"name": "k", "value": 1}], beliefs={"tone": "plain"}),
+        node(2, "QMEM", "read", key="k"),
+        node(3, "UMEM", key="k", value=2, belief_key="tone"),
+        node(4, "UPDATE_GOAL", "drop", goal_id="publish", action="remove"),
+        edges=[(2, 3, "Control"), (2, 4, "Control")],
+        name="once",
+    )
+    main = graph(call(1, "a", "once"), call(2, "a", "once"), edges=[(1, 2, "Control")])
+    result = runtime.execute(dag_of(program(a=[main, flow])))
+    assert result.outputs["n2"] == {"n3": 2, "drop": "not_found"}
+    assert result.machine("a").belief("tone").value == 2
+    assert [one.label for one in result.machine("a").transitions()] == [
+        "AGENT `n1`",
+        "AGENT `n1`",
+        "UMEM `n3`",
+        "UPDATE_GOAL `drop`",
+    ]
+
+
+SAID = {
+    "beliefs": {"tone": "plain"},
+    "goals": [{"id": "g", "description": "Go", "priority": 2}],
+    "memories": [{"name": "style", "value": "dry"}],
+    "context": "You edit.",
+}
+
+
+def test_the_metadata_of_an_agent_means_what_an_agent_node_means(runtime):
+    reading = [node(2, "QMEM", key="style")]
+    by_node = runtime.execute(dag_of(program(a=[graph(node(1, "AGENT", **SAID), *reading)])))
+    by_metadata = runtime.execute(dag_of(program(a={"flows": [graph(*reading)], **SAID})))
+    for result in (by_node, by_metadata):
+        machine = result.machine("a")
+        assert result.value == "dry"
+        assert machine.context == "You edit."
+        assert machine.view() == 'goal "g" (priority 2): "Go"\nbelief "tone" = "plain" (from program)'
+
+
+def test_a_declaration_that_makes_no_sense_is_refused_before_anything_runs(runtime):
+    broken = graph(node(1, "AGENT", goals=[{"priority": 1}]))
+    with pytest.raises(BindError, match=r"AGENT `n1` \(node 1\) of flow `main`|AGENT of flow `main`: the goal"):
+        runtime.execute(dag_of(broken))
+    with pytest.raises(BindError, match=r"agent `a`: its goals are a str"):
+        runtime.execute(dag_of(program(a={"flows": [graph(node(1, "FENCE"))], "goals": "publish"})))
+    with pytest.raises(BindError, match=r"agent `a`: its goals are a str"):
+        Agent("a", {}, {"goals": "publish"})
+
+
+def test_a_memory_that_is_declared_with_a_tier_is_looked_for_there(runtime):
+    flow = [node(1, "AGENT", memory={"facts": "ltm"}), node(2, "UMEM", key="facts", value=1)]
+    with pytest.raises(BindError, match=r"memory tier `ltm` comes with the long-term memory"):
+        runtime.execute(dag_of(graph(*flow)))
+    named = node(2, "UMEM", key="facts", value=1, memory_tier="stm")
+    other = node(3, "UMEM", key="fact", value=2)
+    assert runtime.execute(dag_of(graph(flow[0], named, other))).outputs == {"n2": 1, "n3": 2}
+
+
+# ---- beliefs of operations -------------------------------------------------------------------------------------------
+def test_a_belief_says_where_its_value_came_from(runtime):
+    @runtime.capability(effect="read")
+    def look() -> str:
+        return "seen"
+
+    flow = graph(
+        node(1, "INV", capability="look"),
+        node(2, "UMEM", key="a", belief_key="tool"),
+        node(3, "UMEM", key="b", value=7, belief_key="own"),
+        node(4, "UMEM", key="c", value="{x}!", belief_key="filled"),
+        node(5, "ASK", prompt="Hi"),
+        node(6, "UMEM", key="d", value={"a": "{0}", "b": "{1}"}, belief_key="both"),
+        node(7, "CONST_STR", "text", value="t"),
+        node(8, "UMEM", key="e", belief_key="constant"),
+        node(9, "QMEM", key="a", staging_id="query"),
+        edges=[(1, 2), (1, 6), (5, 6), (7, 8), (2, 9, "Control")],
+        parameters=["x"],
+    )
+    beliefs = runtime.execute(dag_of(flow, 0), x="so").machine("default").beliefs()
+    assert {key: (one.value, one.source) for key, one in beliefs.items()} == {
+        "tool": ("seen", "tool:look"),
+        "own": (7, "program"),
+        "filled": ("so!", "user"),
+        "both": ({"a": "seen", "b": "yes"}, "tool:look, llm:scripted"),
+        "constant": ("t", "node `text`"),
+        "_stage:query": ("seen", "memory:stm"),
+    }
+
+
+def test_what_a_model_was_told_of_beliefs_shows_in_the_labels_of_its_answer(runtime):
+    @runtime.capability(effect="read")
+    def look() -> str:
+        return "seen"
+
+    flow = graph(
+        node(1, "INV", capability="look"),
+        node(2, "UMEM", key="k", value="{x}{0}", belief_key="heard"),
+        node(3, "AGENT", beliefs={"tone": "plain"}),
+        node(4, "ASK", "answer", prompt="Hi", context="aam"),
+        edges=[(1, 2), (2, 4, "Control")],
+        parameters=["x"],
+    )
+    flow["edges"].append({"from": "x", "to": 2, "port": "x"})
+    result = runtime.execute(dag_of(flow), x="so ")
+    assert result.machine("default").belief("heard").source == "tool:look, user"
+    assert result.labels("answer") >= {"user", "tool:look", "llm:scripted"}
+    assert not any("program" in label or "," in label for label in result.labels("answer"))
+
+
+# ---- whose machine ---------------------------------------------------------------------------------------------------
+def test_the_flows_of_an_agent_share_its_machine_and_no_other_agent_sees_it(runtime):
+    one = graph(
+        node(1, "UPDATE_GOAL", goal_id="mine", priority=3),
+        call(2, "a", "more"),
+        call(3, "b"),
+        edges=[(1, 2, "Control"), (1, 3, "Control")],
+    )
+    more = graph(node(1, "UPDATE_GOAL", goal_id="mine", action="complete"), name="more")
+    other = graph(node(1, "UPDATE_GOAL", goal_id="mine", action="complete"))
+    result = runtime.execute(dag_of(program(a=[one, more], b=[other])))
+    assert result.outputs == {"n2": "completed", "n3": "not_found"}
+    assert result.machine("a").goal("mine").status == "completed"
+    assert result.machine("b").goals() == []
+
+
+def test_an_agent_of_the_program_goes_before_one_that_is_registered_under_its_name(runtime):
+    register(runtime, program(a=[graph(node(1, "UPDATE_GOAL", goal_id="own"), name="more")]), goals=["theirs"])
+    register(runtime, program(b=[graph(call(1, "a", "more"))]))
+    result = runtime.execute(dag_of(program(a={"flows": [graph(call(1, "b"))], "goals": ["ours"]})))
+    assert [goal.id for goal in result.machine("a").goals()] == ["ours", "own"]
+
+
+def test_two_runs_at_once_have_machines_of_their_own(runtime):
+    meet = threading.Barrier(2)
+
+    @runtime.capability(effect="read", run="thread")
+    def together() -> bool:
+        meet.wait(10)
+        return True
+
+    flow = graph(
+        node(1, "UMEM", key="k", belief_key="mine"),
+        node(2, "INV", capability="together"),
+        edges=[("x", 1), (1, 2, "Control")],
+        parameters=["x"],
+    )
+    runs = [runtime.start(dag_of(flow), x=x) for x in (1, 2)]
+    assert [run.result().machine("default").belief("mine").value for run in runs] == [1, 2]
+
+
+COUNTING = graph(
+    node(1, "AGENT", goals=["count"], beliefs={"mood": "new"}),
+    node(2, "UMEM", key="k", belief_key="last"),
+    edges=[("x", 2)],
+    parameters=["x"],
+)
+
+
+def test_a_machine_is_carried_from_run_to_run(runtime):
+    first = runtime.execute(dag_of(COUNTING), x=1)
+    held = first.machines
+    held["default"]["beliefs"]["mood"]["value"] = "old"
+    held["default"]["goals"]["count"]["status"] = "completed"
+    held["elsewhere"] = {"agent": "elsewhere", "beliefs": {}, "goals": {}}
+    second = runtime.execute(dag_of(COUNTING), x=2, run=RunOptions(machines=held))
+    machine = second.machine("default")
+    assert {key: one.value for key, one in machine.beliefs().items()} == {"mood": "old", "last": 2}
+    assert machine.goal("count").status == "completed"
+    assert second.machines.keys() == {"default", "elsewhere"}
+    assert runtime.execute(dag_of(COUNTING), x=3).machine("default").belief("mood").value == "new"
+
+
+def test_a_checkpoint_that_is_none_is_refused_before_anything_runs(runtime):
+    ran = []
+
+    @runtime.capability(effect="read")
+    def look() -> int:
+        return len(ran)
+
+    flow = dag_of(graph(node(1, "INV", capability="look")))
+    with pytest.raises(InvalidError, match=r"no checkpoint of the machine of agent `a`"):
+        runtime.execute(flow, run=RunOptions(machines={"a": {"beliefs": {}}}))
+    assert ran == []
+    assert runtime.execute(flow).value == 0
+
+
+def test_a_run_that_uses_no_machine_makes_none(runtime):
+    result = runtime.execute(dag_of(graph(node(1, "CONST_STR", value=1))))
+    assert result.machines == {}
+    assert result.machine("default").checkpoint() == {"agent": "default", "beliefs": {}, "goals": {}}
+    with pytest.raises(InvalidError, match=r"agent `defualt` had no part in this run; close: `default`"):
+        result.machine("defualt")
+
+
+# ---- what an agent may use -------------------------------------------------------------------------------------------
+@pytest.fixture
+def tools(runtime):
+    @runtime.capability(effect="read")
+    def search() -> str:
+        return "found"
+
+    @runtime.capability(effect="read")
+    def fetch() -> str:
+        return "fetched"
+
+    return runtime
+
+
+def use(capability, **arguments):
+    return node(1, "INV", capability=capability, params_json=arguments)
+
+
+def test_what_an_agent_declares_is_all_that_any_of_its_flows_may_use(tools):
+    declared = node(2, "AGENT", capabilities=["search"])
+    assert tools.execute(dag_of(graph(use("search"), declared))).value == "found"
+    with pytest.raises(DeniedError, match=r"`fetch` is none of those that the agent declares: `search`; add `fetch`"):
+        tools.execute(dag_of(graph(use("fetch"), declared)))
+    inside = graph(
+        node(1, "MAP", regions={"body": graph(use("fetch"), name="body")}), declared, edges=[("x", 1)], parameters=["x"]
+    )
+    with pytest.raises(DeniedError, match="`fetch`"):
+        tools.execute(dag_of(inside), x=[])
+    two = [graph(call(1, "a", "more"), declared), graph(use("fetch"), name="more")]
+    with pytest.raises(DeniedError, match="`fetch`"):
+        tools.execute(dag_of(program(a=two)))
+    elsewhere = [graph(use("fetch")), graph(declared, name="more")]
+    with pytest.raises(DeniedError, match="`fetch`"):
+        tools.execute(dag_of(program(a=elsewhere)))
+    with pytest.raises(DeniedError, match=r"declares: none"):
+        tools.execute(dag_of(graph(use("search"), node(2, "AGENT", capabilities=[]))))
+
+
+def test_what_one_agent_declares_does_not_bind_another(tools):
+    both = program(a=[graph(call(1, "b"), node(2, "AGENT", capabilities=["search"]))], b=[graph(use("fetch"))])
+    assert tools.execute(dag_of(both)).value == "fetched"
+
+
+def test_nodes_add_up_and_the_metadata_bounds_them(tools):
+    flows = [
+        graph(use("search"), call(3, "a", "more"), node(2, "AGENT", capabilities=["search"])),
+        graph(use("fetch"), node(2, "AGENT", capabilities=["fetch"]), name="more"),
+    ]
+    assert tools.execute(dag_of(program(a=flows))).outputs == {"n1": "found", "n3": "fetched"}
+    with pytest.raises(DeniedError, match=r"`fetch` is none of those .*: `search`"):
+        tools.execute(dag_of(program(a={"flows": flows, "capabilities": ["search", "read"]})))
+
+
+def test_a_declaration_grants_nothing(runtime, tmp_path):
+    flow = dag_of(graph(use("list", patterns=["*"]), node(2, "AGENT", capabilities=["list"])))
+    with pytest.raises(DeniedError, match="none is granted"):
+        runtime.execute(flow)
+    assert runtime.execute(flow, run=RunOptions(grants=[f"list={tmp_path}"])).value == []
+
+
+def listing(**flow):
+    return graph(node(1, "INV", capability="list", params_json={"patterns": ["*.txt"]}), **flow)
+
+
+def test_a_grant_to_one_agent_is_no_grant_to_another(runtime, tmp_path):
+    (tmp_path / "a.txt").write_text("x", encoding="utf-8")
+    mine, theirs = dag_of(program(a=[listing()])), dag_of(program(b=[listing()]))
+    with pytest.raises(DeniedError, match="none is granted"):
+        runtime.execute(mine)
+    assert runtime.grant("a", [f"list={tmp_path}"]).names == {"list"}
+    result = runtime.execute(mine)
+    assert [entry for entry in result.value if "a.txt" in str(entry)]
+    assert result.machine("a").capabilities == ("list",)
+    with pytest.raises(DeniedError, match="none is granted"):
+        runtime.execute(theirs)
+    assert runtime.revoke("a")
+    assert not runtime.revoke("a")
+    with pytest.raises(DeniedError, match="none is granted"):
+        runtime.execute(mine)
+
+
+def test_two_agents_of_one_program_have_their_own_grants(runtime, tmp_path):
+    runtime.grant("b", [f"list={tmp_path}"])
+    with pytest.raises(DeniedError, match="none is granted"):
+        runtime.execute(dag_of(program(a=[listing(), graph(call(1, "b"), name="more")], b=[listing()])))
+    result = runtime.execute(dag_of(program(a=[graph(call(1, "b"))], b=[listing()])))
+    assert (result.machine("a").capabilities, result.machine("b").capabilities) == ((), ("list",))
+    assert runtime.granted().keys() == {"b"}
+
+
+def test_grants_of_the_run_and_of_the_agent_add_up_and_are_bounded_by_what_it_declares(runtime, tmp_path):
+    first, second = tmp_path / "one", tmp_path / "two"
+    for folder in (first, second):
+        folder.mkdir()
+        (folder / f"{folder.name}.txt").write_text("x", encoding="utf-8")
+    runtime.grant("a", [f"list={first}"])
+    runtime.grant("a", ["read"])
+    options = RunOptions(grants=[f"list={second}", "write"])
+    result = runtime.execute(dag_of(program(a=[listing()])), run=options)
+    assert "one.txt" in str(result.value)
+    assert "two.txt" in str(result.value)
+    assert result.machine("a").capabilities == ("list", "read", "write")
+    bounded = runtime.execute(dag_of(program(a={"flows": [listing()], "capabilities": ["list", "search"]})), run=options)
+    assert bounded.machine("a").capabilities == ("list",)
+
+
+def test_a_grant_that_is_none_is_refused(runtime):
+    with pytest.raises(InvalidError, match=r"the grants of agent `a` are 'read', expected a list"):
+        runtime.grant("a", "read")
+    with pytest.raises(InvalidError, match="is no grant"):
+        runtime.grant("a", ["=docs"])
+
+
+def test_a_plan_gets_what_its_agent_may_use_and_is_allowed_and_what_it_declares_itself_counts_for_nothing(runtime):
+    artifact = compile(program(a={"flows": [graph(node(1, "FENCE"))], "capabilities": ["search", "read"]}))
+    plan = compile(from_json(graph(node(1, "AGENT", capabilities=["write"]), name="plan"))).into_dag().of_agent("a")
+    plan.planned, plan.siblings = True, artifact.into_dag().siblings
+    agents = Agents(runtime.flow_registry().snapshot(), Grants.parse(["read", "write"]), {"a": Grants.parse(["search"])})
+    assert agents.terms(plan).grants.names == {"search", "read"}
+    narrow = agents.only(frozenset(["search", "write"])).terms(plan).grants
+    assert narrow.names == {"search"}
+    assert not narrow.admits("write")
+
+
+# ---- agents side by side ---------------------------------------------------------------------------------------------
+def test_waiting_calls_of_two_agents_are_in_flight_at_once(runtime):
+    meeting = asyncio.Barrier(2)
+
+    @runtime.capability(effect="read")
+    async def meet() -> bool:
+        async with asyncio.timeout(10):
+            await meeting.wait()
+        return True
+
+    waiting = graph(node(1, "INV", capability="meet"), node(2, "INV", capability="meet"), edges=[(1, 2, "Control")])
+    both = program(lead=[graph(call(1, "a"), call(2, "b"))], a=[waiting], b=[waiting])
+    result = runtime.execute(dag_of(both))
+    assert result.outputs == {"n1": True, "n2": True}
+    assert result.stats.parallelism_max == 2
+
+
+def register(runtime, source, **metadata):
+    agent = Agent.from_artifact(compile(source))
+    runtime.flow_registry().register_agent(Agent(agent.name, agent.flows, {**agent.metadata, **metadata}))
+
+
+def test_a_program_of_several_agents_is_registered_whole_and_called_from_elsewhere(runtime):
+    made = program(
+        editor=[graph(call(1, "critic"), call(2, "editor", "own")), graph(node(1, "CONST_STR", value="own"), name="own")],
+        critic=[graph(node(1, "CONST_STR", value="fine"))],
+    )
+    for agent in Agent.all_from_artifact(compile(made)):
+        runtime.flow_registry().register_agent(agent)
+    assert runtime.flow_registry().list_flows() == [("critic", "main"), ("editor", "main"), ("editor", "own")]
+    result = runtime.execute(dag_of(graph(call(1, "editor"))))
+    assert result.value == {"n1": "fine", "n2": "own"}
+
+
+def test_agents_of_two_programs_that_call_each_other_without_end_meet_the_bound(runtime):
+    register(runtime, program(ping=[graph(call(1, "pong"))]))
+    register(runtime, program(pong=[graph(call(1, "ping"))]))
+    with pytest.raises(ApxmError, match="100") as raised:
+        runtime.execute(dag_of(graph(call(1, "ping"))))
+    assert raised.value.code == "limit"
+
+
+def test_an_agent_that_is_replaced_while_a_run_goes_on_stays_what_it_was_for_that_run(runtime):
+    entered, go_on = threading.Event(), threading.Event()
+
+    @runtime.capability(effect="read", run="thread")
+    def pause() -> bool:
+        entered.set()
+        return go_on.wait(10)
+
+    def version(number):
+        return program(worker=[graph(node(1, "UPDATE_GOAL", goal_id=f"goal {number}", action="complete"))])
+
+    register(runtime, version(1), goals=["goal 1"])
+    main = dag_of(graph(node(1, "INV", capability="pause"), call(2, "worker"), edges=[(1, 2, "Control")]))
+    run = runtime.start(main)
+    assert entered.wait(10)
+    register(runtime, version(2), goals=["goal 2"])
+    go_on.set()
+    assert run.result().value == "completed"
+    assert [goal.id for goal in run.result().machine("worker").goals()] == ["goal 1"]
+    later = runtime.execute(main)
+    assert [goal.id for goal in later.machine("worker").goals()] == ["goal 2"]
+
+
+def test_an_agent_that_is_removed_while_a_run_goes_on_is_gone_for_the_next_one_only(runtime):
+    entered, go_on = threading.Event(), threading.Event()
+
+    @runtime.capability(effect="read", run="thread")
+    def pause() -> bool:
+        entered.set()
+        return go_on.wait(10)
+
+    register(runtime, program(worker=[graph(node(1, "CONST_STR", value="done"))]))
+    main = dag_of(graph(node(1, "INV", capability="pause"), call(2, "worker"), edges=[(1, 2, "Control")]))
+    run = runtime.start(main)
+    assert entered.wait(10)
+    runtime.flow_registry().remove_agent("worker")
+    go_on.set()
+    assert run.result().value == "done"
+    with pytest.raises(BindError, match="no agent `worker` is registered"):
+        runtime.execute(main)
+
+
+def test_a_message_finds_who_was_registered_when_its_run_began(runtime):
+    entered, go_on = threading.Event(), threading.Event()
+
+    @runtime.capability(effect="read", run="thread")
+    def recipient() -> str:
+        entered.set()
+        go_on.wait(10)
+        return "worker"
+
+    def version(number):
+        flow = graph(node(1, "QMEM", key="style"), node(2, "RETURN"), edges=[(1, 2)], parameters=["message"])
+        return {"source": program(worker=[flow]), "memories": [{"name": "style", "value": number}], "goals": [f"goal {number}"]}
+
+    register(runtime, **version(1))
+    tell = node(2, "COMMUNICATE", recipient="{0}", message="hello")
+    main = dag_of(graph(node(1, "INV", capability="recipient"), tell, edges=[(1, 2)]))
+    run = runtime.start(main)
+    assert entered.wait(10)
+    register(runtime, **version(2))
+    go_on.set()
+    assert run.result().value == 1
+    assert [goal.id for goal in run.result().machine("worker").goals()] == ["goal 1"]
+    assert runtime.execute(main).value == 2
+
+
+@pytest.mark.parametrize(
+    ("agent", "flow", "message"),
+    [
+        ("workr", "main", r"no agent `workr` is registered; close: `worker`"),
+        ("worker", "mian", r"agent `worker` has no flow `mian`; close: `main`"),
+    ],
+)
+def test_a_call_of_what_is_not_there_names_the_nearest(runtime, agent, flow, message):
+    register(runtime, program(worker=[graph(node(1, "FENCE"))]))
+    with pytest.raises(BindError, match=message):
+        runtime.execute(dag_of(graph(call(1, agent, flow))))
+
+
+def test_a_flow_that_is_filed_under_another_agent_runs_as_that_agent(tools):
+    body = graph(node(1, "UPDATE_GOAL", goal_id="g"), name="body")
+    dag = compile(from_json(graph(node(1, "MAP", regions={"body": body}), edges=[("x", 1)], parameters=["x"], name="work")))
+    flow = AgentFlow("work", dag.into_dag())
+    for name in ("one", "two"):
+        tools.flow_registry().register_agent(Agent(name, {"work": flow}, {"context": f"You are {name}."}))
+    result = tools.execute(dag_of(graph(call(1, "one", "work", x=[1]), call(2, "two", "work", x=[]))))
+    assert [goal.id for goal in result.machine("one").goals()] == ["g"]
+    assert result.machine("two").goals() == []
+    assert result.machine("two").context == "You are two."
+    denied = Agent(
+        "one", {"fetch": AgentFlow("fetch", compile(from_json(graph(use("fetch"), name="fetch"))).into_dag())}, {"tools": []}
+    )
+    tools.flow_registry().register_agent(denied)
+    with pytest.raises(DeniedError, match="`fetch` is none of those"):
+        tools.execute(dag_of(graph(call(1, "one", "fetch"))))

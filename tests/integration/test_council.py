@@ -1,0 +1,100 @@
+"""The second demo: what the reviewers find, what the coordinator does with it, and what happens when one cannot work."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from apxm import Artifact, RunOptions, Runtime, ScriptedModel
+from apxm.observability.events import FrameClosed, FrameOpened
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+HOME = Path(__file__).resolve().parents[2] / "artifacts" / "council"
+SAMPLE = HOME / "sample"
+
+
+def _load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"council_{name}", HOME / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+council, tools = _load("council"), _load("tools")
+GRANTS = [f"{name}={SAMPLE}" for name in tools.CAPABILITIES]
+
+
+def review(grants: list[str] = GRANTS, model: Any = None, **options: Any) -> Any:
+    with Runtime(model=model) as runtime:
+        for name, record in {**council.CAPABILITIES, **tools.CAPABILITIES}.items():
+            runtime.capability_system().register(name, record)
+        dag = Artifact.load(HOME / "council.apxm").into_dag()
+        return runtime.execute(dag, folder=".", tests="tests", run=RunOptions(grants=grants, **options))
+
+
+def test_the_report_on_the_sample_is_the_one_that_stands_beside_it() -> None:
+    assert review().value == (HOME / "expected.md").read_text(encoding="utf-8")
+
+
+def test_every_planted_mistake_is_found() -> None:
+    found = {
+        (one["rule"], one["path"])
+        for tool in (tools.lint, tools.complexity, tools.search, tools.untested)
+        for one in tool(".", roots=(str(SAMPLE),))
+    }
+    assert found == {
+        ("B006", "shop/cart.py"),
+        ("S307", "shop/discounts.py"),
+        ("S110", "shop/discounts.py"),
+        ("S105", "shop/mail.py"),
+        ("complexity", "shop/cart.py"),
+        ("secret", "shop/mail.py"),
+        ("unfinished", "shop/mail.py"),
+        ("untested", "shop/discounts.py"),
+        ("untested", "shop/mail.py"),
+    }
+
+
+def test_the_reviewers_work_at_the_same_time() -> None:
+    events = review(trace=True).events()
+    places = [
+        (type(event), event.path[0][1])
+        for event in events
+        if isinstance(event, FrameOpened | FrameClosed) and len(event.path) == 1 and str(event.path[0][1]).endswith(".review")
+    ]
+    assert {kind for kind, _ in places[:4]} == {FrameOpened}
+    assert len(places) == 8
+
+
+def test_a_verdict_of_the_model_stands_in_the_report() -> None:
+    no = {"reasoning": "It is meant so.", "verdict": "refuted", "confidence": 0.7}
+    yes = {"reasoning": "The lines show it.", "verdict": "confirmed", "confidence": 1.0}
+    model = ScriptedModel(
+        rules=[("first, the most harmful", "Mend the cart. [shop/cart.py:7]"), ("mutable data structures", no), ("verdict", yes)],
+        default="Some findings.",
+    )
+    report = review(model=model).value
+    assert "**`shop/cart.py:7`** high, REFUTED (0.70): Do not use mutable data structures" in report
+    assert "## What to do first\n\nMend the cart. [shop/cart.py:7]" in report
+    asked = next(call.text for call in model.calls if "most harmful" in call.text)
+    assert "mutable data structures" not in asked
+
+
+@pytest.mark.parametrize("name", ["nowhere", "../.."])
+def test_a_reviewer_who_cannot_work_is_named_and_the_others_go_on(name: str) -> None:
+    with Runtime() as runtime:
+        for one, record in {**council.CAPABILITIES, **tools.CAPABILITIES}.items():
+            runtime.capability_system().register(one, record)
+        dag = Artifact.load(HOME / "council.apxm").into_dag()
+        result = runtime.execute(dag, folder="shop", tests=name, run=RunOptions(grants=GRANTS))
+    assert "| tester | could not work: " in result.value
+    assert "| linter | 4 | 0 | 0 |" in result.value
+    assert result.stats.failed == 2  # the tool, and with it the flow that called it

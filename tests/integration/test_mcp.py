@@ -1,0 +1,555 @@
+"""MCP both ways: real processes and sockets, a server with bad habits, the official client against our server."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from apxm import CapabilityRecord, RunOptions, Runtime, compile, flow, step
+from apxm.errors import ApxmError, CapabilityError, DeniedError, InvalidError, TransientError, UnknownEffectError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from apxm.interop.mcp import Connection
+
+pytest.importorskip("mcp")
+
+from mcp import Client, StdioServerParameters
+from mcp.shared.exceptions import MCPError
+
+from apxm.interop.mcp import connect, make_server
+
+ROOT = Path(__file__).resolve().parents[2]
+PEER = str(Path(__file__).with_name("mcp_peer.py"))
+SECONDS_MAX = 20
+
+
+def until(true: Callable[[], Any]) -> Any:
+    """Wait for something that happens elsewhere."""
+    end = time.monotonic() + SECONDS_MAX
+    while not (found := true()):
+        assert time.monotonic() < end, "it never happened"
+        time.sleep(0.005)
+    return found
+
+
+def gone(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"  # dead, and its parent is not ours
+    except FileNotFoundError:
+        return True
+
+
+# ---- a server's tools as capabilities --------------------------------------------------------------------------------
+@pytest.fixture
+def runtime() -> Iterator[Runtime]:
+    with Runtime() as runtime:
+        yield runtime
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    return tmp_path / "log"
+
+
+def peer(runtime: Runtime, log: Path, habit: str = "decent", **options: Any) -> Connection:
+    command = [sys.executable, "-S", PEER, habit]
+    return connect(runtime, "peer", command=command, env={"PEER_LOG": str(log)}, **options)
+
+
+def pids(log: Path) -> list[int]:
+    return [int(pid) for pid in re.findall(r"pid (\d+)", log.read_text())]
+
+
+def call(runtime: Runtime, tool: str, **arguments: Any) -> Any:
+    return asyncio.run(runtime.capability_system().invoke(f"peer.{tool}", arguments))
+
+
+def test_tools_are_capabilities_and_what_they_give_are_values(runtime: Runtime, log: Path) -> None:
+    with peer(runtime, log) as made:
+        assert made.names[:3] == ("peer.echo", "peer.again", "peer.parts")
+        described = runtime.capability_system().describe("peer.echo")
+        assert described["description"] == "Say it again."
+        assert described["parameters"]["additionalProperties"] is False
+        assert call(runtime, "echo", text="hi").startswith("hi\nfrom ")
+        assert call(runtime, "parts") == ["a picture:", {"type": "image", "data": "aGk=", "mime_type": "image/png"}]
+        assert call(runtime, "structured") == {"number": 7}
+        assert call(runtime, "again") == ""
+        for tool, said in (
+            ("fails", "`fails` of the MCP server `peer` failed: no such file"),
+            ("refuses", "refused the call: no tools/call here"),
+            ("odd", "gave something that is no result"),
+            ("large", "at most 4194304 are taken"),
+        ):
+            with pytest.raises(CapabilityError, match=said):
+                call(runtime, tool)
+        with pytest.raises(InvalidError, match="lacks argument `text`"):
+            call(runtime, "echo")
+        with pytest.raises(InvalidError, match="do not fit its schema"):
+            call(runtime, "echo", text=3)
+    assert not runtime.capability_system().has("peer.echo")
+    assert all(gone(pid) for pid in pids(log))
+    assert len(pids(log)) == 1
+    made.close()  # once more
+
+
+def test_a_program_calls_a_tool_and_gets_what_strangers_wrote(runtime: Runtime, log: Path) -> None:
+    @flow
+    def ask(text: str):
+        return step.inv("peer.echo", text=text, name="said")
+
+    with peer(runtime, log):
+        result = runtime.execute(ask, text="hello")
+    assert result.value.startswith("hello\n")
+    assert result.labels("return") == {"user", "web"}
+    with peer(runtime, log, source=None):
+        assert runtime.execute(ask, text="hello").labels("return") == {"user", "tool:peer.echo"}
+
+
+def test_a_tool_is_guarded_unless_the_host_says_otherwise(runtime: Runtime, log: Path) -> None:
+    def effects() -> list[str]:
+        return [runtime.capability_system().get(f"peer.{name}").effect.value for name in ("echo", "again", "parts")]
+
+    for options, expected in (
+        ({}, ["guarded", "guarded", "guarded"]),
+        ({"effects": {"echo": "read"}}, ["read", "guarded", "guarded"]),
+        ({"believe_hints": True}, ["read", "idempotent", "guarded"]),
+    ):
+        with peer(runtime, log, only=["echo", "again", "parts"], **options) as made:
+            assert effects() == expected
+            assert len(made.names) == 3
+
+
+def test_a_server_that_dies_is_started_again_and_what_it_was_doing_is_unknown(runtime: Runtime, log: Path) -> None:
+    with peer(runtime, log):
+        with pytest.raises(UnknownEffectError, match="ended before it answered"):
+            call(runtime, "dies")
+        assert call(runtime, "echo", text="hi").startswith("hi\n")
+        assert len(pids(log)) == 2
+        os.kill(pids(log)[1], signal.SIGKILL)
+        until(lambda: gone(pids(log)[1]))
+        with pytest.raises(UnknownEffectError):
+            call(runtime, "echo", text="hi")
+        assert call(runtime, "echo", text="hi").startswith("hi\n")
+    assert all(gone(pid) for pid in pids(log))
+
+
+def test_a_server_that_floods_us_is_ended(runtime: Runtime, log: Path) -> None:
+    with peer(runtime, log):
+        with pytest.raises(UnknownEffectError, match="ended before it answered"):
+            call(runtime, "floods")
+        until(lambda: gone(pids(log)[0]))
+        assert call(runtime, "chatters") == "after all that"
+
+
+def test_a_server_that_dies_of_every_call_is_left_alone(runtime: Runtime, log: Path) -> None:
+    @flow
+    def ask():
+        return step.inv("peer.dies", retries=2, name="said")
+
+    with peer(runtime, log, believe_hints=True):
+        with pytest.raises(TransientError, match="ended before it answered"):
+            runtime.execute(ask)
+        assert len(pids(log)) == 3  # one for each attempt
+        for _ in range(3):
+            with pytest.raises(ApxmError):
+                call(runtime, "dies")
+        with pytest.raises(CapabilityError, match="ended 5 times in a row"):
+            call(runtime, "dies")
+        assert len(pids(log)) == 6
+
+
+def test_a_tool_that_never_answers_is_told_that_nobody_waits(runtime: Runtime, log: Path) -> None:
+    with peer(runtime, log, timeout_ms=50):
+        with pytest.raises(UnknownEffectError, match=r"did not answer within 0\.05 s"):
+            call(runtime, "silent")
+        until(lambda: "cancelled" in log.read_text())
+    with peer(runtime, log, only=["silent"]):
+        handle = runtime.start(compile(waiting))
+        until(lambda: log.read_text().count("silent") == 2)
+        handle.cancel()
+        with pytest.raises(ApxmError):
+            handle.result(SECONDS_MAX)
+        until(lambda: log.read_text().count("cancelled") == 2)
+
+
+@flow
+def waiting():
+    return step.inv("peer.silent", name="said")
+
+
+@pytest.mark.parametrize(
+    ("habit", "options", "kind", "said"),
+    [
+        ("exits", {}, CapabilityError, "the MCP server `peer` cannot be reached"),
+        ("mute", {"connect_s": 0.2}, CapabilityError, r"no greeting within 0\.2 s"),
+        ("endless", {}, InvalidError, "more than 1000 tools, or more than 100 pages"),
+        ("schema", {}, InvalidError, r"no valid JSON Schema.*leave it out: only="),
+        ("name", {}, InvalidError, "'peer.two words' is no capability name"),
+        ("decent", {"only": ["nothing"]}, InvalidError, "has no tool `nothing`; it has `echo`"),
+        ("decent", {"effects": {"nothing": "read"}}, InvalidError, "has no tool `nothing`"),
+        ("decent", {"effects": {"echo": "great"}}, InvalidError, "has the effect 'great'"),
+    ],
+)
+def test_a_server_of_no_use_is_refused_and_ended(
+    runtime: Runtime, log: Path, habit: str, options: dict[str, Any], kind: type[ApxmError], said: str
+) -> None:
+    before = runtime.capability_system().list_capability_names()
+    with pytest.raises(kind, match=said):
+        peer(runtime, log, habit, **options)
+    assert runtime.capability_system().list_capability_names() == before
+    assert all(gone(pid) for pid in pids(log))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({}, "either a `command` or a `url`"),
+        ({"command": ["x"], "url": "http://127.0.0.1/"}, "either a `command` or a `url`"),
+        ({"command": "x --flag"}, "a list of words"),
+        ({"command": []}, "a list of words"),
+        ({"command": ["x"], "headers": {"A": "b"}}, "without `headers`"),
+        ({"url": "http://127.0.0.1/", "env": {"A": "b"}}, "for a `command`"),
+        ({"url": "ftp://127.0.0.1/"}, "is no URL"),
+    ],
+)
+def test_a_connection_that_makes_no_sense_is_refused(runtime: Runtime, options: dict[str, Any], said: str) -> None:
+    with pytest.raises(InvalidError, match=said):
+        connect(runtime, "x", **options)
+
+
+def test_a_command_or_an_address_where_nothing_is_is_said(runtime: Runtime) -> None:
+    with pytest.raises(CapabilityError, match="cannot be reached: FileNotFoundError"):
+        connect(runtime, "x", command=["/nonexistent/server"])
+    with pytest.raises(CapabilityError, match="cannot be reached"):
+        connect(runtime, "x", url="http://127.0.0.1:1/mcp")
+
+
+def test_a_server_that_does_not_want_to_end_is_killed_with_what_it_started(
+    runtime: Runtime, log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("apxm.interop.mcp_streams.LEAVE_S", 0.05)
+    monkeypatch.setattr("apxm.interop.mcp_streams.TERM_S", 0.05)
+    with peer(runtime, log, "stubborn"):
+        assert not any(gone(pid) for pid in pids(log))
+    assert len(pids(log)) == 2
+    until(lambda: all(gone(pid) for pid in pids(log)))
+
+
+# ---- flows as tools of a server ----------------------------------------------------------------------------------------
+@flow
+def shout(text: str, times: int):
+    """Say it louder.
+
+    And more often.
+    """
+    return step.inv("loud", text, times, name="loud")
+
+
+def loud(text: str, times: int) -> str:
+    print("stray output")
+    return text.upper() * times
+
+
+def serving(runtime: Runtime, work: Callable[..., Any], *programs: Any, mode: str = "auto", **options: Any) -> Any:
+    """What `await work(client)` gives, for the official client of a server in this process. `legacy`: the older protocol."""
+    server = make_server(runtime, programs, run=RunOptions(**options))
+
+    async def session() -> Any:
+        async with Client(server, mode=mode) as client:
+            return await work(client)
+
+    return asyncio.run(session())
+
+
+def test_a_flow_says_what_it_is(runtime: Runtime) -> None:
+    runtime.capability_system().register("loud", CapabilityRecord("Loud", loud, effect="read"))
+
+    @flow
+    def send(text: str, rate: float, on: bool, more: object):
+        """Send it."""
+        return step.inv("post", text, name="post")
+
+    runtime.capability_system().register("post", CapabilityRecord("Post", lambda text: text))
+
+    async def listed(client: Client) -> Any:
+        return (await client.list_tools()).tools
+
+    shouts, sends = serving(runtime, listed, shout, send)
+    assert (shouts.name, shouts.description) == ("shout", "Say it louder.\n\nAnd more often.")
+    assert shouts.input_schema == {
+        "type": "object",
+        "properties": {"text": {"type": "string"}, "times": {"type": "integer"}},
+        "required": ["text", "times"],
+        "additionalProperties": False,
+    }
+    assert sends.input_schema["properties"] == {
+        "text": {"type": "string"},
+        "rate": {"type": "number"},
+        "on": {"type": "boolean"},
+        "more": {},
+    }
+    assert (shouts.annotations.read_only_hint, shouts.annotations.destructive_hint) == (True, False)
+    assert (sends.annotations.read_only_hint, sends.annotations.destructive_hint) == (False, True)
+    assert (shouts.meta["apxm/effect"], sends.meta["apxm/effect"]) == ("read", "guarded")
+    assert shouts.meta["apxm/bounds"]["guarded_effects"]["at_most"] == 0
+    assert sends.meta["apxm/bounds"]["guarded_effects"] == {"at_most": 1, "text": "1"}
+
+
+@flow
+def give(value: object):
+    return step.inv("same", value, name="same")
+
+
+@pytest.mark.parametrize(
+    ("value", "structured", "text"),
+    [
+        ("plain", None, "plain"),
+        ({"a": [1, None]}, {"a": [1, None]}, '{"a": [1, null]}'),
+        ([1, "ü"], [1, "ü"], '[1, "ü"]'),
+        (7, 7, "7"),
+        (None, None, "null"),
+    ],
+)
+def test_a_value_is_given_as_text_and_structured(runtime: Runtime, value: Any, structured: Any, text: str) -> None:
+    runtime.capability_system().register("same", CapabilityRecord("Same", lambda value: value, effect="pure"))
+
+    async def given(client: Client) -> Any:
+        return await client.call_tool("give", {"value": value})
+
+    older = serving(runtime, given, give, mode="legacy")
+    assert (older.structured_content, older.content[0].text) == (structured if isinstance(value, dict) else None, text)
+    result = serving(runtime, given, give)
+    assert (result.structured_content, result.content[0].text, result.is_error) == (structured, text, False)
+
+
+def test_what_goes_wrong_is_said_with_its_hint(runtime: Runtime) -> None:
+    @flow
+    def fails(text: str):
+        return step.guard(text, condition="== 'right'", error_message="that is wrong", name="check")
+
+    @flow
+    def slow():
+        return step.inv("hang", name="hang")
+
+    async def hang() -> None:
+        await asyncio.sleep(60)
+
+    runtime.capability_system().register("hang", CapabilityRecord("Hang", hang, effect="read"))
+
+    async def asked(client: Client) -> list[Any]:
+        found = [
+            await client.call_tool("fails", {"text": "wrong"}),
+            await client.call_tool("fails", {"txt": "wrong"}),
+            await client.call_tool("slow", {}),
+        ]
+        with pytest.raises(MCPError, match="there is no tool 'other'; there are: fails, slow"):
+            await client.call_tool("other", {})
+        return found
+
+    raised, misspelt, late = serving(runtime, asked, fails, slow, deadline_s=0.1)
+    assert raised.is_error
+    assert "that is wrong" in raised.content[0].text
+    assert raised.structured_content["code"] == "raised"
+    assert misspelt.is_error
+    assert "`txt` is not a parameter; close: `text`; it takes (text: str)" in misspelt.content[0].text
+    assert late.is_error
+    assert late.structured_content["class"] == "deadline"
+
+
+def test_what_is_not_granted_is_said_before_anybody_calls(runtime: Runtime) -> None:
+    @flow
+    def page(path: str):
+        return step.inv("read", path, name="page")
+
+    with pytest.raises(DeniedError, match="grant `read=DIRECTORY`"):
+        make_server(runtime, [page])
+    make_server(runtime, [page], run=RunOptions(grants=["read=."]))
+
+
+def test_flows_of_one_name_are_told_apart_by_agent_or_refused(runtime: Runtime) -> None:
+    runtime.capability_system().register("loud", CapabilityRecord("Loud", loud, effect="read"))
+    with pytest.raises(InvalidError, match=r"two programs have a flow `default\.shout`"):
+        make_server(runtime, [shout, shout])
+
+
+def test_calls_run_at_the_same_time_and_are_cancelled_with_their_request(runtime: Runtime) -> None:
+    met, stopped, begun = threading.Barrier(2, timeout=SECONDS_MAX), threading.Event(), threading.Event()
+
+    def meet() -> int:
+        return met.wait()
+
+    async def hang() -> None:
+        begun.set()
+        try:
+            await asyncio.sleep(60)
+        finally:
+            stopped.set()
+
+    runtime.capability_system().register("meet", CapabilityRecord("Meet", meet, effect="read"))
+    runtime.capability_system().register("hang", CapabilityRecord("Hang", hang, effect="read"))
+
+    @flow
+    def together():
+        return step.inv("meet", name="meet")
+
+    @flow
+    def forever():
+        return step.inv("hang", name="hang")
+
+    async def both(client: Client) -> Any:
+        results = await asyncio.gather(*(client.call_tool("together", {}) for _ in range(2)))
+        task = asyncio.create_task(client.call_tool("forever", {}))
+        while not begun.is_set():
+            await asyncio.sleep(0.005)
+        task.cancel()
+        await asyncio.wait([task])
+        while not stopped.is_set():
+            await asyncio.sleep(0.005)
+        return sorted(result.structured_content for result in results)
+
+    assert serving(runtime, both, together, forever) == [0, 1]
+
+
+def test_a_client_that_wants_to_know_is_told_how_far_it_is(runtime: Runtime) -> None:
+    async def wait_for_news() -> str:
+        return await asyncio.get_running_loop().run_in_executor(None, lambda: str(told.wait(SECONDS_MAX)))
+
+    told = threading.Event()
+    runtime.capability_system().register("same", CapabilityRecord("Same", lambda value: value, effect="read"))
+    runtime.capability_system().register("news", CapabilityRecord("News", wait_for_news, effect="read"))
+
+    @flow
+    def steps(value: str):
+        first = step.inv("same", value, name="first")
+        return step.inv("news", name="news", after=[first])
+
+    seen: list[tuple[float, str | None]] = []
+
+    async def progress(done: float, total: float | None, message: str | None) -> None:
+        seen.append((done, message))
+        if done >= 1:
+            told.set()
+
+    async def watched(client: Client) -> Any:
+        return await client.call_tool("steps", {"value": "x"}, progress_callback=progress)
+
+    assert serving(runtime, watched, steps, mode="legacy").content[0].text == "True"
+    assert (1, "1 nodes have ended") in seen
+    assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+
+
+# ---- `apxm mcp serve` ----------------------------------------------------------------------------------------------------
+SOURCE = '''
+import time
+from apxm import CapabilityRecord, flow, step
+
+print("stray output at import")
+
+@flow
+def shout(text: str, times: int):
+    """Say it louder."""
+    return step.inv("loud", text, times, name="loud")
+
+def loud(text: str, times: int) -> str:
+    print("stray output")
+    return text.upper() * times
+
+CAPABILITIES = {"loud": CapabilityRecord("Loud", loud, effect="read")}
+'''
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    file = tmp_path / "shout.py"
+    file.write_text(SOURCE)
+    return file
+
+
+def served(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "apxm", "mcp", "serve", "--config", "none", *arguments]
+
+
+def test_the_official_client_calls_a_flow_over_real_standard_streams(source: Path, tmp_path: Path) -> None:
+    @flow
+    def twice(text: str):
+        return step.merge(text, text, name="both")
+
+    compile(twice).save(tmp_path / "twice.apxm")
+    command, *rest = served(str(source), str(tmp_path / "twice.apxm"))
+    log = (tmp_path / "stderr").open("w")
+
+    async def session() -> Any:
+        from mcp.client.stdio import stdio_client
+
+        parameters = StdioServerParameters(command=command, args=rest, env={"PYTHONPATH": str(ROOT)})
+        async with Client(stdio_client(parameters, errlog=log)) as client:
+            names = [tool.name for tool in (await client.list_tools()).tools]
+            results = await asyncio.gather(*(client.call_tool("shout", {"text": "a", "times": n}) for n in range(1, 6)))
+            wrong = await client.call_tool("shout", {"text": "a"})
+            return names, [result.content[0].text for result in results], wrong
+
+    with log:
+        names, texts, wrong = asyncio.run(asyncio.wait_for(session(), SECONDS_MAX))
+    assert names == ["shout", "twice"]
+    assert texts == ["A", "AA", "AAA", "AAAA", "AAAAA"]
+    assert wrong.is_error
+    assert "`times` (int) is missing" in wrong.content[0].text
+    said = (tmp_path / "stderr").read_text()
+    assert said.count("stray output") == 6
+    assert "Traceback" not in said
+
+
+@contextmanager
+def http_server(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    process = subprocess.Popen(
+        served(*arguments, "--http", "0"), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
+    )
+    assert process.stderr is not None
+    assert process.stdout is not None
+    try:
+        lines: list[str] = []
+        while not lines or not lines[-1].startswith("listening on "):
+            lines.append(process.stderr.readline())
+            assert lines[-1], lines
+        yield process, lines[-1].split()[-1]
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+        process.stderr.close()
+        process.stdout.close()
+
+
+def test_our_client_calls_a_flow_of_our_server_by_http_and_a_signal_ends_it(runtime: Runtime, source: Path) -> None:
+    @flow
+    def remote(text: str):
+        return step.inv("there.shout", text=text, times=2, name="there")
+
+    with http_server(str(source)) as (process, url):
+        with connect(runtime, "there", url=url, believe_hints=True) as made:
+            assert made.names == ("there.shout",)
+            assert runtime.capability_system().get("there.shout").effect.value == "read"
+            assert runtime.execute(remote, text="ab").value == "ABAB"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(SECONDS_MAX) == 128 + signal.SIGTERM
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0:80", "example.org:80", "x", ":", "127.0.0.1:99999", "-1"])
+def test_only_this_machine_is_served(address: str, source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from apxm.cli.main import main
+
+    assert main(["mcp", "serve", str(source), f"--http={address}", "--config", "none"]) != 0
+    assert "is no address of this machine" in capsys.readouterr().err

@@ -1,0 +1,92 @@
+"""Which calls untrusted text can reach, as the compiler sees it: what a run would refuse is reported before."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from apxm import AgentGraph, Program, compile, flow, step
+from apxm.artifact.lift import lift
+from apxm.graph.reached import Reach, reached
+from tests.integration.test_capabilities import WAYS
+
+LABELS = {"page": "web", "upper": None, "pair": None, "text": None}
+
+
+def calls(program: Any) -> dict[str, tuple[str, ...]]:
+    """The labels that reach each node that calls `send`."""
+    artifact = compile(program)
+    found = reached(lift(artifact), artifact.entry, LABELS)
+    return {one.node: one.labels for one in found if one.capability == "send"}
+
+
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.name or "through_a_flow")
+def test_whatever_a_run_refuses_is_reported(way: Any) -> None:
+    """That a run refuses each of them is a test of its own."""
+    assert "llm:*" in calls(way)["mail"]
+
+
+def test_a_report_names_flow_node_capability_and_labels() -> None:
+    @flow
+    def main(q: str):  # type: ignore[no-untyped-def]
+        page = step.inv("page", q)
+        return step.inv("send", step.ask(f"{page}", model="big"), name="mail")
+
+    artifact = compile(main)
+    found = reached(lift(artifact), artifact.entry, LABELS)
+    assert Reach("default.main", "mail", "send", ("llm:big", "user", "web")) in found
+    assert Reach("default.main", "inv_1", "page", ("user",)) in found
+
+
+def test_what_only_the_program_and_the_user_say_is_reached_by_nothing_else() -> None:
+    @flow
+    def main(q: str):  # type: ignore[no-untyped-def]
+        step.print(step.ask(f"{q}?"))
+        step.inv("send", to="x", name="constant")
+        return step.inv("send", q, name="mail")
+
+    assert calls(main) == {"mail": ("user",)}
+
+
+def test_order_alone_carries_nothing() -> None:
+    @flow
+    def main(q: str):  # type: ignore[no-untyped-def]
+        said = step.ask(f"{q}?")
+        return step.inv("send", q, order_after=said, name="mail")
+
+    assert calls(main) == {"mail": ("user",)}
+
+
+def test_a_tool_of_a_model_gets_what_the_model_and_its_other_tools_say() -> None:
+    @flow
+    def main(q: str):  # type: ignore[no-untyped-def]
+        return step.ask(f"{q}?", tools=["send", "page"], name="asking")
+
+    assert calls(main) == {"asking": ("llm:*", "tool:send", "user", "web")}
+
+
+def test_a_tool_that_is_switched_off_is_not_reached() -> None:
+    @flow
+    def main(q: str):  # type: ignore[no-untyped-def]
+        return step.ask(f"{q}?", tools=["send"], tools_enabled=False, name="asking")
+
+    assert calls(main) == {}
+
+
+def test_what_a_called_flow_gives_comes_back_with_its_labels_and_circles_end() -> None:
+    @flow(is_entry=False)
+    def answers(text: str):  # type: ignore[no-untyped-def]
+        said = step.ask(f"{text}?")
+        chosen = step.switch(text)
+        with chosen.case("again"):
+            step.yield_(step.flow_call("answers", text=said))
+        with chosen.default():
+            step.yield_(said)
+        return chosen
+
+    @flow
+    def main(q: str):  # type: ignore[no-untyped-def]
+        return step.inv("send", step.flow_call("answers", text=q), name="mail")
+
+    assert calls(Program([AgentGraph("me", [main, answers])])) == {"mail": ("llm:*", "user")}
