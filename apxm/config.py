@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -9,7 +10,7 @@ from apxm.budget import UNLIMITED, Limits
 from apxm.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
 FailurePolicy = Literal["fail_fast", "continue"]
 EpisodeContent = Literal["off", "digest", "text"]
@@ -27,9 +28,11 @@ class SchedulerConfig:
     `max_parallelism` is how many operations may wait at once (model calls, tools), not a number of processors.
     `enable_work_stealing=False` pins ready work to the worker that made it ready. `max_frames` and `max_depth` bound the
     live child frames of a run and their nesting. A run splices at most `max_splices` plans that models made, at most
-    `max_splice_depth` within each other, each of at most `max_splice_nodes` nodes; those in a LOOP count for every iteration. `retries` is how often the engine tries a node again whose handler
-    failed with a transient error before any call went out; `retry_budget` is what all retries of a run may draw.
-    `grace_ms` is how long operations in flight may take to obey a cancellation before they are abandoned.
+    `max_splice_depth` within each other, each of at most `max_splice_nodes` nodes; those in a LOOP count for every iteration.
+    Once it spliced one, at most `max_spliced_firings` nodes more may fire, wherever they stand. `retries` is how often the
+    engine tries a node again whose handler failed with a transient error before any call went out; `retry_budget` is what
+    all retries of a run may draw. `grace_ms` is how long operations in flight may take to obey a cancellation before they are
+    abandoned.
     """
 
     max_parallelism: int = 64
@@ -39,6 +42,7 @@ class SchedulerConfig:
     max_splices: int = 100
     max_splice_depth: int = 8
     max_splice_nodes: int = 1_000
+    max_spliced_firings: int = 1_000_000
     retries: int = 2
     retry_budget: int = 100
     retry_base_ms: float = 50.0
@@ -47,7 +51,8 @@ class SchedulerConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("max_parallelism", "max_frames", "max_depth", "max_splice_nodes", "retry_base_ms", "retry_cap_ms"):
+        positive = ("max_parallelism", "max_frames", "max_depth", "max_splice_nodes", "max_spliced_firings")
+        for name in (*positive, "retry_base_ms", "retry_cap_ms"):
             _at_least(f"SchedulerConfig.{name}", getattr(self, name), 1)
         for name in ("max_splices", "max_splice_depth", "retries", "retry_budget", "grace_ms"):
             _at_least(f"SchedulerConfig.{name}", getattr(self, name), 0)
@@ -110,9 +115,9 @@ class RunOptions:
     `llm:*`, or those of one: `web=send_mail`. `machines` are checkpoints of agent machines by agent, as
     `result.machines` of an earlier run has them: those agents go on with what they believed and wanted. `on_failure` is
     `fail_fast` (the first failure ends the run) or `continue`. `wait` lets a run without a deadline wait for a person
-    without end: see PAUSE. `trace` keeps every event, so that `result.events()` and
-    the timings per node exist. `message_depth` is for a host that runs a flow because a message came: the `depth` of its
-    envelope, from which messages of the run count on.
+    without end: see PAUSE. `trace` keeps every event, so that `result.events()` and the timings per node exist.
+    `message_depth` is for a host that runs a flow because a message came: the `depth` of its envelope, from which
+    messages of the run count on.
     """
 
     deadline_s: float | None = None
@@ -136,6 +141,9 @@ class RunOptions:
         if not isinstance(self.budget, Limits):
             known = ", ".join(f"{limit.name}=..." for limit in fields(Limits))
             raise ConfigError(f"RunOptions.budget is {self.budget!r}, expected Limits(...)", hint=f"Limits takes {known}")
+        if not isinstance(self.machines, Mapping):
+            kind = type(self.machines).__name__
+            raise ConfigError(f"RunOptions.machines is a {kind}, expected a map by agent", hint="pass on what result.machines gave")
         for name in ("grants", "trust"):
             given = getattr(self, name)
             if isinstance(given, str):

@@ -87,8 +87,9 @@ class Hold:
     """`value` goes out, and something stays held until everything downstream in the frame ended.
 
     Then `release` is called once: with True when all of it ended live or skipped (or was not needed any more, because of
-    a RETURN or a RACE that it led to itself), with False after a failure or a cancellation. It must not block for long: where it would, it gives a future,
-    and the run is not over before that is done. An error that it raises, or that the future has, ends the run.
+    a RETURN or a RACE that it led to itself), with False after a failure or a cancellation. It must not block for long:
+    where it would, it gives a future, and the run is not over before that is done. An error that it raises, or that the
+    future has, ends the run.
     """
 
     value: Any

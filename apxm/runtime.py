@@ -228,8 +228,8 @@ class Runtime:
     def subscribe(self, subscriber: Subscriber, *, nodes: bool = True, content: bool = False) -> Subscription:
         """Give the events of every run that starts from now on to `subscriber(run_id, event)`, on a thread of its own.
 
-        With `nodes=False` only those of runs and calls come (RunStarted, Called, NodeRetried, Printed, Paused, RunEnded), and pure
-        nodes keep their fast ways. `content` lets Called carry prompts, replies, arguments and results.
+        With `nodes=False` only those of runs and calls come (RunStarted, Called, NodeRetried, Printed, Paused, RunEnded),
+        and pure nodes keep their fast ways. `content` lets Called carry prompts, replies, arguments and results.
         """
         if self._closed:
             raise InvalidError("this runtime is closed", hint="make a new Runtime")

@@ -1,9 +1,9 @@
 """One command in a sandbox of its own: started, fed, watched, ended. Blocks the thread that runs it; any other may end it.
 
 bubblewrap makes the sandbox and waits; what runs in it is the child of a process that is number 1 of its own process
-name space, and when that one ends, the kernel ends everything inside, whatever it ignores and wherever it hid. Number 1
-ends with bubblewrap, and bubblewrap with the thread that started it: so nothing survives this process either. What a limit
-of the kernel cannot say (memory and time of all processes together) is looked at every few milliseconds.
+name space, and when that one ends, the kernel ends everything inside, whatever it ignores and wherever it hid. A guard
+(guard.py) sees to it when this process ends in the middle. What a limit of the kernel cannot say (memory and time of all
+processes together) is looked at every few milliseconds.
 """
 
 from __future__ import annotations
@@ -133,27 +133,32 @@ class Cell:
             return self._run(enclosure, pipes)
 
     def _run(self, enclosure: Enclosure, pipes: Pipes) -> Completed:
-        process, told, hold = self._start(enclosure, pipes)
+        process, told, (hold, ask, request) = self._start(enclosure, pipes)
         try:
-            pid = _announced(pipes, process, told)
-            if pid is None:
-                raise NoSandbox(told.err.text().strip() or "bubblewrap said nothing")
-            first = self._born(pid)
-            try:
-                pipes.watch(first)
-                os.write(hold, b"x")
-                self._watch(pipes, told, pid)
-            finally:
-                self._bury(first)
+            pid = _announced(pipes, told)
+            if pid is not None:
+                first = self._born(pid)
+                try:
+                    pipes.watch(first)
+                    os.write(hold, b"x")
+                    pipes.feed(ask, request)
+                    self._watch(pipes, told, pid)
+                finally:
+                    self._bury(first)
         finally:
+            pipes.shut(hold)  # the guard ends whatever is left
             code = _collected(process)
         pipes.drain()
-        if self._reason is None and b'"exit-code"' not in told.status.data:
+        if pid is None or (self._reason is None and b'"exit-code"' not in told.status.data):
             raise NoSandbox(told.err.text().strip() or f"bubblewrap ended with exit code {code}")
         return _completed(told, code, self._reason)
 
     # ---- start -------------------------------------------------------------------------------------------------------
-    def _start(self, enclosure: Enclosure, pipes: Pipes) -> tuple[subprocess.Popen[bytes], _Told, int]:
+    def _start(self, enclosure: Enclosure, pipes: Pipes) -> tuple[subprocess.Popen[bytes], _Told, tuple[int, int, bytes]]:
+        """Everything up to the request, which is sent to what is born: should this process end before, nothing is done.
+
+        bubblewrap gets the other end of what it says, too: that nobody listens must not end it while its child waits.
+        """
         user, kept = enclosure.user(), self._limits.output_bytes
         calls, names = pipes.file(seccomp.program() or b""), pipes.file(people(user))
         request = self._asked(user)
@@ -161,9 +166,11 @@ class Cell:
         results, result = pipes.pipe() if self._gives else (-1, -1)
         room = self._limits.file_mb * _MIB
         line = enclosure.command(self._roots, room, status=say, block=held, calls=calls, people=names)
-        line += ["--", enclosure.python, "-I", "-S", "-B", "-c", _inside(), str(asked), str(result)]
+        python = [enclosure.python, "-I", "-S", "-B", "-c"]
+        line = [*python, _text("guard"), str(held), *line, "--", *python, _text("inside"), str(asked), str(result)]
         typed, type_ = pipes.pipe() if self._stdin else (subprocess.DEVNULL, -1)
         theirs = [asked, held, say, calls, names, *([result] if self._gives else [])]
+        shared = [*theirs, said]
         try:
             process = subprocess.Popen(
                 line,
@@ -172,17 +179,17 @@ class Cell:
                 stderr=err,
                 env={},
                 cwd="/",
-                pass_fds=theirs,
+                pass_fds=shared,
                 start_new_session=True,  # a Ctrl-C at the terminal is for us
             )
         except OSError as error:
             raise NoSandbox(f"{enclosure.program}: {error.strerror}") from error
         pipes.shut(*theirs, out, err, *([typed] if self._stdin else []))
-        pipes.feed(ask, request)
         if self._stdin:
             pipes.feed(type_, self._stdin)
         answer = pipes.keep(results, RESULT_MAX) if self._gives else Kept(0)
-        return process, _Told(pipes.keep(said, _PIECE), pipes.keep(outs, kept), pipes.keep(errs, kept), answer), hold
+        told = _Told(pipes.keep(said, _PIECE), pipes.keep(outs, kept), pipes.keep(errs, kept), answer)
+        return process, told, (hold, ask, request)
 
     def _asked(self, user: int | None) -> bytes:
         """What inside.py reads: what to do, as whom, with which limits."""
@@ -254,20 +261,18 @@ class _Told(NamedTuple):
         return self.out.seen + self.err.seen > FLOOD or self.result.cut
 
 
-def _announced(pipes: Pipes, process: subprocess.Popen[bytes], told: _Told) -> int | None:
+def _announced(pipes: Pipes, told: _Told) -> int | None:
     """The process id of process 1, as bubblewrap says it; None when it does not."""
     until = monotonic() + START_S
     while b"\n" not in told.status.data:
         if told.status.ended or monotonic() > until:
-            process.kill()
-            pipes.drain()
             return None
         pipes.step(TICK_S)
     return int(json.loads(told.status.data.split(b"\n")[0])["child-pid"])
 
 
 def _collected(process: subprocess.Popen[bytes]) -> int:
-    """The exit code of bubblewrap, which is that of the command."""
+    """The exit code of the guard, which is that of bubblewrap, which is that of the command."""
     try:
         return process.wait(END_S)
     except subprocess.TimeoutExpired:
@@ -331,6 +336,6 @@ def _cpu_s(pid: int) -> float:
 
 
 @cache
-def _inside() -> str:
-    """The text of inside.py."""
-    return files("apxm.capability").joinpath("inside.py").read_text(encoding="utf-8")
+def _text(name: str) -> str:
+    """A module of ours as a program for an interpreter that has none of them."""
+    return files("apxm.capability").joinpath(f"{name}.py").read_text(encoding="utf-8")

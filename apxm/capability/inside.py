@@ -27,7 +27,10 @@ def main() -> None:
     """Do what the request says. Ends the process."""
     request_fd, result_fd = int(sys.argv[1]), int(sys.argv[2])
     with open(request_fd, encoding="utf-8", closefd=False) as file:
-        request = json.load(file)
+        text = file.read()
+    if not text:  # whoever asked is gone
+        sys.exit(1)
+    request = json.loads(text)
     if result_fd >= 0:
         os.dup2(result_fd, _RESULT, inheritable=False)
     _close_others(_RESULT if result_fd >= 0 else _RESULT - 1)

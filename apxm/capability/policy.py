@@ -48,7 +48,7 @@ Verdict: TypeAlias = Allow | Deny | Edit
 class Request:
     """A call, as interceptors and approvers see it.
 
-    `arguments` are by name. `labels` says for each of them where its value came from; it is looked up when first asked
+    `arguments` are by name. `labels` says for each of them where its value came from; it is looked up when asked
     for. `run`, `agent` and `node` are None when the host calls. `reasons` say why a person is asked.
     """
 

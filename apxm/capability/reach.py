@@ -106,7 +106,10 @@ def follow(target: Target, location: str) -> Target:
     odd = _BAD.search(location)  # urljoin drops some of these without a word
     if odd is not None:
         raise InvalidError(f"{target} redirects to {location!r:.200}, which is no URL")
-    return read_url(location if _SCHEME.match(location) else urljoin(str(target), location))
+    try:
+        return read_url(location if _SCHEME.match(location) else urljoin(str(target), location))
+    except ValueError:  # of urljoin: brackets that are none
+        raise InvalidError(f"{target} redirects to {location!r:.200}, which is no URL") from None
 
 
 class _Pattern(NamedTuple):

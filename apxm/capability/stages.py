@@ -139,7 +139,9 @@ async def _intercepted(
     given = signature.as_map(placed)
 
     def request(arguments: Mapping[str, Any]) -> policy.Request:
-        look = client.labels if arguments == given else lambda: _inherited(given, arguments, client.labels())
+        def look() -> Mapping[str, tuple[str, ...]]:
+            return _inherited(given, arguments, client.labels())
+
         return policy.Request(record.name, arguments, record.effect.value, client.run, client.agent, client.node, (), look)
 
     edited = await policy.intercepted(hooks, request, given, client.where)
@@ -170,15 +172,15 @@ async def _permitted(
     labels: Mapping[str, tuple[str, ...]] | None,
 ) -> dict[str, Any] | None:
     """Labels, then a person where one has to be asked. Gives what the event of the call says about that."""
-    reasons = ["the capability asks for it"] if record.approval else []
+    reasons, approver = ["the capability asks for it"] if record.approval else [], system.approver
     if record.effect is Effect.GUARDED:
         found = policy.breaches(record, client.labels() if labels is None else labels, system.untrusted, client.trusts)
-        if found and system.approver is None:
+        if found and approver is None:
             raise policy.breach_error(record, client.where, found[0])
         reasons += [policy.breach_text(record, client.where, each) for each in found]
     if not reasons:
         return None
-    if system.approver is None:
+    if approver is None:
         hint = "set capability_system().approver, a function that asks somebody"
         raise DeniedError(f"{client.where} has to be approved, and nobody can be asked", code="policy", hint=hint)
     arguments = arguments_of(record, args, kwargs)
@@ -187,7 +189,7 @@ async def _permitted(
     request = policy.Request(record.name, arguments, record.effect.value, run, agent, node, tuple(reasons), look)
     began, reservation = perf_counter(), client.reserve()
     try:
-        verdict = await system.calls.aside("approver", system.approver, request)
+        verdict = await system.calls.aside("approver", approver, request)
     except Exception as error:
         what = f"{type(error).__name__}: {error}"
         raise DeniedError(f"{client.where} was not approved: the approver failed: {what}", code="policy") from error

@@ -28,7 +28,7 @@ def explain(order: Namespace) -> int:
     artifact = program.artifact or program.compiled_report(0, offered)[0]
     dag = artifact.into_dag(order.flow)
     width = min(shutil.get_terminal_size().columns, WIDTH_MAX) if sys.stdout.isatty() else WIDTH_MAX
-    text = words.explain(lift(artifact), (dag.agent, dag.name), effects(artifact, offered), width)
+    text = words.explain(lift(artifact), (dag.agent, dag.name), effects(artifact, offered), width, artifact.agents)
     report.emit(printable(text))
     return Exit.OK
 

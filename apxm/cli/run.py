@@ -109,22 +109,29 @@ def _see_through(handle: RunHandle, progress: Progress, recording: Recording, or
 
 
 def equip(runtime: Runtime, settings: Settings, dags: Sequence[ExecutionDag], offered: Mapping[str, CapabilityRecord]) -> None:
-    """Register the capabilities and the models that the programs ask for; refuse a typed grant of something that is not there."""
+    """Register capabilities, peers, and the models that programs ask for; refuse a typed grant of something that is not there."""
     from apxm.cli.text import spelling
+    from apxm.coordination.peers import GRANT as MESSAGES
     from apxm.errors import InvalidError
 
     system = runtime.capability_system()
     for name, record in offered.items():
         system.register(name, record)
     known = system.list_capability_names()
+    grantable = (*known, MESSAGES)
     for grant, origin in zip(settings.grants, settings.origins("grants")):
         name = grant.partition("=")[0]
-        if name not in known and origin.layer == "flag":  # a configuration grants for many programs
-            raise InvalidError(f"--grant names `{name}`, which is no capability of this run", hint=spelling(name, known))
+        if name not in grantable and origin.layer == "flag":  # a configuration grants for many programs
+            raise InvalidError(f"--grant names `{name}`, which is no capability of this run", hint=spelling(name, grantable))
     for trust, origin in zip(settings.trust, settings.origins("trust")):
         _, equals, name = trust.partition("=")
         if equals and name.strip() not in known and origin.layer == "flag":
             raise InvalidError(f"--trust names `{name}`, which is no capability of this run", hint=spelling(name, known))
+    if any(grant.partition("=")[0].strip() == "search_web" for grant in settings.grants):
+        system.web.provider = settings.search_provider()
+    for peer in settings.peers:
+        name, _, url = peer.partition("=")
+        runtime.peers.register(name.strip(), url.strip())
     if settings.models or settings.run.model is not None:
         _register_models(runtime, settings, dags)
 

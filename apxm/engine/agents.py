@@ -35,17 +35,20 @@ class Agents:
     the agent, and the AGENT nodes of all its flows together; what a plan of a model declares counts for nothing.
     """
 
-    def __init__(self, flows: Flows, run: Grants, granted: Mapping[str, Grants], allowed: frozenset[str] | None = None) -> None:
+    def __init__(self, flows: Flows, run: Grants, granted: Mapping[str, Grants]) -> None:
         self.flows = flows
-        self._run, self._granted, self._allowed = run, granted, allowed
+        self._run, self._granted = run, granted
         self._terms: dict[tuple[str, int], Terms] = {}  # by agent and program
         self._by_name: dict[str, Terms] = {}
         self._programs: dict[int, Siblings] = {}
         self._values: list[tuple[str, Mapping[str, Any]]] | None = None
 
-    def only(self, allowed: frozenset[str]) -> Agents:
-        """The same, with grants about `allowed` alone."""
-        return Agents(self.flows, self._run, self._granted, allowed)
+    def planned(self, plan: ExecutionDag, allowed: frozenset[str]) -> Agents:
+        """What a plan of a model is bound with: what its own agent may use, as far as it is about `allowed`.
+
+        That goes for the flows it calls too: their agents bring no grants of their own.
+        """
+        return Agents(self.flows, self.terms(plan).grants.only(allowed), {})
 
     def terms(self, dag: ExecutionDag) -> Terms:
         """What holds for the nodes of a flow. BindError when its agent declares what makes no sense."""
@@ -105,8 +108,6 @@ class Agents:
             grants = grants.within(frozenset[str]().union(*by_nodes))
         if said.capabilities is not None:
             grants = grants.within(said.capabilities)
-        if self._allowed is not None:
-            grants = grants.only(self._allowed)
         return Terms(said, grants, {key: tier for one in reversed(declared) for key, tier in one.memories.items()})
 
 

@@ -67,6 +67,7 @@ class Firer(Tiers):
     published = 0  # events so far
     trust = Trust()  # what it lets untrusted values reach
     splices: Sequence[events.Spliced] = ()  # the plans of models that it took in
+    _before_plans = 0  # nodes that had fired before the first of them
     _memory: RunMemory | None = None
     _machines: dict[str, Machine] | None = None
     _context: Firing | None = None
@@ -165,19 +166,32 @@ class Firer(Tiers):
         return made
 
     def bind_plan(self, dag: ExecutionDag, allowed: frozenset[str]) -> Binding:
-        """Bind a dag that a model made, with those of the run's grants that are about `allowed`, and no others."""
+        """Bind a dag that a model made, with those grants of its agent that are about `allowed`, and no others."""
         if self._binder is None:
             raise BindError("this engine runs no plans that a model made")
-        return self._binder(dag, self._options, self._agents.only(allowed))
+        return self._binder(dag, self._options, self._agents.planned(dag, allowed))
 
     def splice(self, plan: events.Spliced) -> None:
         """Note a plan that is about to run, and tell of it. InvalidError when the run took in as many as it may."""
         if len(self.splices) >= self.config.max_splices:
             text = f"this run took in {len(self.splices)} plans of models, the bound is SchedulerConfig.max_splices"
             raise InvalidError(text, code="limit", hint="does a plan plan again without end?")
+        if not self.splices:
+            self._before_plans = self.executed
         self.splices = [*self.splices, plan]
         if self.heard:
             self.publish(plan)
+
+    def renew(self, worker: Worker) -> bool:
+        """Take a new lease: as any run does, and within the bound of those that run plans of models."""
+        closing = self.root.closing
+        if self.splices and (closing is None or closing.soft):
+            most = self.config.max_spliced_firings
+            if self.executed - self._before_plans > most:
+                text = f"more than {most:,} nodes fired since the first plan of a model: SchedulerConfig.max_spliced_firings"
+                self.abort(worker, InvalidError(text, code="limit", hint="does a plan go over lists within lists?"))
+                return False
+        return super().renew(worker)
 
     def release(self) -> None:
         """The run is over: let go of what it holds, forget its memory and give back what it leased."""

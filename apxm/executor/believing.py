@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from apxm.aam.beliefs import NODE, PROGRAM
+from apxm.aam.beliefs import NODE, PROGRAM, Belief
+from apxm.errors import BindError, InvalidError
+from apxm.executor.arguments import where
 from apxm.executor.bind import Bound, Kind
 
 if TYPE_CHECKING:
@@ -32,9 +34,20 @@ def source_of(spec: NodeSpec, context: OpContext, places: Collection[int]) -> st
     return ", ".join(labels or dict.fromkeys(f"{NODE}{spec.inputs[at].source.replace(',', ' ')}`" for at in places))
 
 
-def believed(bound: Bound, key: str, sources: Callable[[OpContext], str]) -> Bound:
-    """A handler whose result the agent believes too, under `key`."""
+def drawn_from(own: str, context: OpContext, *, told: bool) -> str:
+    """Where a conclusion of a model came from: the model (`own`), what it was given, and what it was `told` of beliefs."""
+    labels = dict.fromkeys((own, *context.taint(), *(label for one in context.sources() for label in one)))
+    held = context.run.machine(context.agent).beliefs().values() if told else ()
+    return ", ".join(labels | dict.fromkeys(label for belief in held for label in belief.labels))
+
+
+def believed(spec: NodeSpec, bound: Bound, key: str, sources: Callable[[OpContext], str]) -> Bound:
+    """A handler whose result the agent believes too, under `key`. BindError when that is no key."""
     fn = bound.fn
+    try:
+        Belief(key, None)
+    except InvalidError as error:
+        raise BindError(f"{where(spec)}: {error.message}") from error
 
     def believe(context: OpContext, value: Any) -> Any:
         context.run.machine(context.agent).believe(key, value, source=sources(context), label=label_of(context))

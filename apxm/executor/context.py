@@ -32,7 +32,6 @@ class RunServices(Protocol):
     ledger: Ledger
     trust: Trust  # what this run lets untrusted values reach
     config: SchedulerConfig
-    message_depth: int  # messages that led to this run, of other runs
     splices: Sequence[Spliced]  # the plans of models that this run took in so far
     deadline: float  # time.monotonic() at which the run must have ended; inf when there is none
     heard: bool  # somebody takes events of calls; if not, nobody needs to make any
@@ -47,6 +46,10 @@ class RunServices(Protocol):
         """Where values of this run came from."""
 
     @property
+    def message_depth(self) -> int:
+        """How many messages of other runs led to this one."""
+
+    @property
     def memory(self) -> RunMemory:
         """The short-term memory of the run."""
 
@@ -54,7 +57,7 @@ class RunServices(Protocol):
         """The agent machine of one agent in this run."""
 
     def bind_plan(self, dag: ExecutionDag, allowed: frozenset[str]) -> Body:
-        """Bind a dag that a model made, with those of the run's grants that are about `allowed`, and no others.
+        """Bind a dag that a model made, with those grants of its agent that are about `allowed`, and no others.
 
         Raises BindError and DeniedError: a capability that is not granted by name is denied, even one of the host.
         """

@@ -13,9 +13,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from apxm.aam.declaration import Declaration
-from apxm.artifact import Artifact
 from apxm.capability.system import granted
-from apxm.compiler.compile import compile
 from apxm.errors import ApxmError, BindError, CapabilityError, GraphError, InvalidError, PlanError, Problem
 from apxm.executor.arguments import where
 from apxm.executor.asking import setting
@@ -24,9 +22,9 @@ from apxm.graph.contract import read, to_map
 from apxm.graph.model import Graph
 from apxm.graph.ops import BY_CODE, OPERATIONS
 from apxm.graph.region import bind
-from apxm.graph.validate import validate
 from apxm.observability.events import Spliced
 from apxm.outcome import Child, ChildResult, Spawn
+from apxm.values import digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -42,8 +40,9 @@ T = TypeVar("T")
 
 _TYPES: dict[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "float": (float, int), "bool": (bool,)}
 _FLOW_CALL, _LOOP = OPERATIONS["FLOW_CALL"].code, OPERATIONS["LOOP"].code
+PROBLEMS_MAX, TEXT_MAX = 50, 1_000  # of an error; characters of each of its texts, which may be the model's own
 FLOWS_SHOWN = 50  # to a model
-DIGEST_CHARS = 8  # of the artifact of a plan in its frame path: other plans at the same place have other paths
+DIGEST_CHARS = 8  # of the graph of a plan in its frame path: other plans at the same place have other paths
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,17 +102,18 @@ class InnerPlans:
     # ---- checks ----------------------------------------------------------------------------------------------------------
     def check(self, context: OpContext, given: Any, inputs: Sequence[Any]) -> Plan:
         """The plan that a model gave, ready to run. PlanError with everything that is wrong with it."""
+        from apxm.graph.validate import validate
+
         most, allowed = context.run.config.max_splice_nodes, self.allowed(context)
         graph = self._read(given, most)
         problems = [*self._try(lambda: validate(graph)), *_operation_rules(graph), *_capability_rules(graph, allowed)]
         problems += self._flow_rules(graph, context)
         args = _arguments(graph.parameters, [one.port for one in self.spec.inputs], inputs, problems)
         self._refuse(problems)
-        artifact = self._try(lambda: _compiled(graph))
-        dag = self._adopted(artifact.into_dag(), context)
+        dag = self._adopted(self._try(lambda: _compiled(graph)), context)
         self._refuse(_too_large(firings(dag), most))
         body = self._try(lambda: context.run.bind_plan(dag, allowed))
-        return Plan(body, args, self._told(dag, artifact.digest, allowed, context))
+        return Plan(body, args, self._told(dag, allowed, context))
 
     def _read(self, given: Any, most: int) -> Graph:
         graph, problems = self._try(lambda: read(graph_of(given)))
@@ -186,21 +186,22 @@ class InnerPlans:
         dag.planned = True
         return dag
 
-    def _told(self, dag: ExecutionDag, digest: str, allowed: frozenset[str], context: OpContext) -> Spliced:
-        several = list(_walk(dag))
+    def _told(self, dag: ExecutionDag, allowed: frozenset[str], context: OpContext) -> Spliced:
+        several, graph = list(_walk(dag)), to_map(dag.to_graph())
+        name = digest(graph).hex()
         ops = Counter(row.name for one in several for code in one.ops if (row := BY_CODE[code]) is not None)
         return Spliced(
             context.path,
             context.node,
             context.name,
-            f"plan:{digest[:DIGEST_CHARS]}",
+            f"plan:{name[:DIGEST_CHARS]}",
             sum(one.node_count for one in several),
             sum(one.edge_count for one in several),
             context.depth + 1,
-            digest,
+            name,
             sorted(allowed.intersection(named_in(dag))),
             dict(sorted(ops.items())),
-            to_map(dag.to_graph()),
+            graph,
         )
 
     def _refuse(self, problems: Sequence[Problem]) -> None:
@@ -209,7 +210,8 @@ class InnerPlans:
 
     def _refused(self, problems: Sequence[Problem]) -> PlanError:
         what = "a rule" if len(problems) == 1 else f"{len(problems)} rules"
-        return PlanError(f"{where(self.spec)}: the inner plan that its model made breaks {what}", problems)
+        told = [_modest(problem) for problem in problems[:PROBLEMS_MAX]]
+        return PlanError(f"{where(self.spec)}: the inner plan that its model made breaks {what}", told)
 
     # ---- running ---------------------------------------------------------------------------------------------------------
     def splice(self, context: OpContext, plan: Plan, otherwise: Any) -> Spawn:
@@ -316,6 +318,15 @@ def _too_large(nodes: int, most: int) -> list[Problem]:
     return [Problem("plan", text, expected=f"{most:,} at most (SchedulerConfig.max_splice_nodes)")]
 
 
-def _compiled(graph: Graph) -> Artifact:
+def _modest(problem: Problem) -> Problem:
+    """The same, with texts of bounded length."""
+    said = {name: text[:TEXT_MAX] if isinstance(text, str) else text for name, text in problem.to_map().items()}
+    return Problem(said.pop("code"), said.pop("message"), **said)
+
+
+def _compiled(graph: Graph) -> ExecutionDag:
     """A plan by way of its bytes: what no artifact may hold, no plan may either."""
-    return Artifact.from_bytes(compile(graph, level=0).to_bytes())
+    from apxm.artifact import Artifact  # here, as few programs need the compiler when they run
+    from apxm.compiler.compile import compile
+
+    return Artifact.from_bytes(compile(graph, level=0).to_bytes()).into_dag()

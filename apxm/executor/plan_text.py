@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from apxm.errors import PlanError, Problem
@@ -38,8 +39,7 @@ _STEP_KEYS = ("name", "op", "prompt", "attributes", "after")
 # ---- what a model is told ------------------------------------------------------------------------------------------------
 def guide(inputs: Iterable[Input], capabilities: Iterable[CapabilityRecord], flows: Iterable[ExecutionDag], most: int) -> str:
     """What a model must know to write an inner plan: its forms, operations, capabilities, flows, parameters, size."""
-    parts = [_FORMS.format(most=most), _parameters(inputs), "Operations:", *(_operation(OPERATIONS[name]) for name in _TOLD)]
-    parts.append(f"Every operation that asks a model also takes {_attributes(_MODEL)}.")
+    parts = [_FORMS.format(most=most), _parameters(inputs), _operations()]
     offered = [_capability(record) for record in capabilities]
     parts += ["Capabilities that INV may call:", *offered] if offered else ["There is no capability that INV may call."]
     called = [_flow(dag) for dag in flows]
@@ -65,6 +65,12 @@ def _parameters(inputs: Iterable[Input]) -> str:
     if not names:
         return "There is nothing to give to parameters of the graph: declare none."
     return f"Parameters of the graph are given by name, else in this order: {', '.join(names)}."
+
+
+@cache
+def _operations() -> str:
+    lines = ["Operations:", *(_operation(OPERATIONS[name]) for name in _TOLD)]
+    return "\n".join([*lines, f"Every operation that asks a model also takes {_attributes(_MODEL)}."])
 
 
 def _operation(row: Operation) -> str:

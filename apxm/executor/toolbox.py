@@ -20,10 +20,12 @@ from apxm.errors import (
     DeadlineError,
     DeniedError,
     InternalError,
+    InvalidError,
     RunCancelled,
 )
 from apxm.executor.arguments import where
 from apxm.executor.invoking import Invoker
+from apxm.graph.operation import TURN_CALLS
 from apxm.graph.template import as_text
 from apxm.llm.base import Message, Tool, ToolCall
 
@@ -35,7 +37,6 @@ if TYPE_CHECKING:
     from apxm.executor.context import OpContext
     from apxm.llm.base import Reply
 
-CALLS_MAX = 16  # of one turn; a model that asks for more is told so
 CALLS_AT_ONCE = 8
 RESULT_CHARS_MAX = 16_384  # of a result, as the model gets it
 ERROR_CHARS_MAX = 1_000
@@ -49,7 +50,6 @@ class Toolbox:
         """BindError for a name that is not registered, DeniedError for one that is not granted: a model may call it at will."""
         records = [_record(name, spec, services) for name in dict.fromkeys(names)]
         self.invokers = {record.name: Invoker(record) for record in records}
-        self.records = {record.name: record for record in records}
         self.tools = tuple(Tool(record.name, record.description, record.parameters) for record in records)
 
     def open(self, context: OpContext, sources: Iterable[str]) -> ToolUse:
@@ -79,10 +79,10 @@ class ToolUse:
 
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(one(number, call)) for number, call in enumerate(calls[:CALLS_MAX], first)]
+                tasks = [group.create_task(one(number, call)) for number, call in enumerate(calls[:TURN_CALLS], first)]
         except BaseExceptionGroup as failures:
             raise _first(failures) from None
-        left = [Message("tool", _REFUSED, tool_call_id=call.id) for call in calls[CALLS_MAX:]]
+        left = [Message("tool", _REFUSED, tool_call_id=call.id) for call in calls[TURN_CALLS:]]
         return [Message("assistant", reply.text, tuple(calls)), *(task.result() for task in tasks), *left]
 
     def _numbered(self, call: ToolCall) -> ToolCall:
@@ -107,19 +107,22 @@ class ToolUse:
             return self._unknown(call.name)
         if not isinstance(call.arguments, dict):
             return f"error [invalid]: the arguments of `{call.name}` are no map of names to values"
-        self._note(self._toolbox.records[call.name])
+        self.called[call.name] = None
         try:
-            return _cut(as_text(await invoker.call(context, call.arguments, sources, index=number)), RESULT_CHARS_MAX)
+            said = as_text(await invoker.call(context, call.arguments, sources, index=number))
         except _ENDS:
             raise
         except ApxmError as error:
             if asyncio.get_running_loop().time() >= context.deadline:
                 raise  # it may have failed for want of time: the model gets no more turns
+            if error.called or not isinstance(error, (InvalidError, DeniedError)):  # else it never got there
+                self._note(invoker.record)
             return f"error [{error.code}]: {_cut(str(error), ERROR_CHARS_MAX)}"
+        self._note(invoker.record)
+        return _cut(said, RESULT_CHARS_MAX)
 
     def _note(self, record: CapabilityRecord) -> None:
-        """A call goes out: what the model says from now on may come from its result."""
-        self.called[record.name] = None
+        """A tool has spoken: what the model says from now on may come from that."""
         if record.label is not None:
             self._known()[record.label] = None
             self._context.owe((record.label,))
@@ -131,7 +134,7 @@ class ToolUse:
         return f"error [capability]: no tool `{_cut(name, 80)}` is offered; {there}"
 
 
-_REFUSED = f"error [limit]: not called, because one turn may ask for at most {CALLS_MAX} calls; ask again if it is still needed"
+_REFUSED = f"error [limit]: not called, because one turn may ask for at most {TURN_CALLS} calls; ask again if it is still needed"
 
 
 def _record(name: str, spec: NodeSpec, services: Services) -> CapabilityRecord:

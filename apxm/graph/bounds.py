@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from apxm.graph.amounts import NOTHING, ONCE, Amounts, Bound, Items, either, total
+from apxm.graph.operation import TURN_CALLS
 from apxm.graph.ops import OPERATIONS, Effect, attribute_of
 from apxm.graph.routes import Routes
 from apxm.graph.template import parse
@@ -34,11 +35,12 @@ class Certificate:
     """Upper bounds of what one run of a flow can cause.
 
     `firings` are nodes that fire, `frames` child frames that open, `splices` plans made by a model that are run; a plan may
-    hold others, and only the runtime bounds how many (SchedulerConfig.max_splices). `llm_calls` include repairs of answers and retries (`max_retries`), `output_tokens` counts each of them
-    with `max_output_tokens`; `input_tokens` are known only for nodes with a `token_budget`, `cost_usd` only without any
-    model call. `tool_calls` are calls of capabilities that are not pure, retries included, as a budget counts them.
-    `capabilities` has all of them by name; `guarded` the effects that must not happen twice, by capability or operation:
-    a capability that nobody described counts among them. `included` says in words what multiplies.
+    hold others, and only the runtime bounds how many (SchedulerConfig.max_splices). `llm_calls` include repairs of answers
+    and retries (`max_retries`), `output_tokens` counts each of them with `max_output_tokens`; `input_tokens` are known only
+    for nodes with a `token_budget`, `cost_usd` only without any model call. `tool_calls` are calls of capabilities that are
+    not pure, retries included, as a budget counts them. `capabilities` has all of them by name; `guarded` the effects that
+    must not happen twice, by capability or operation: a capability that nobody described counts among them. `included` says
+    in words what multiplies.
     """
 
     flow: str
@@ -250,17 +252,18 @@ class _Counting:
             else Bound(given),
             "cost_usd": Bound(causes=("prices of models are not in the program",)),
         }
-        for tool in tools:
-            amounts = total((amounts, self._offered(node, tool)))
+        if tools:
+            amounts = total((amounts, self._offered(node, tools)))
         if _plans(node):
             amounts["splices"] = ONCE
             amounts[ANYTHING] = Bound(causes=(f"{node.op} `{node.name}`: a model decides what its inner plan does",))
         return amounts
 
-    def _offered(self, node: Node, tool: str) -> Amounts:
-        """A capability that a model may call, as often as it likes in a round."""
-        free = Bound(causes=(f"{node.op} `{node.name}`: the model decides how often it calls `{tool}` in a round",))
-        return dict.fromkeys(self._call(tool, None), free)
+    def _offered(self, node: Node, tools: Iterable[str]) -> Amounts:
+        """The capabilities that a model may call: in each round so many calls, all of them perhaps of the same one."""
+        most = TURN_CALLS * int(setting(node, "max_iterations"))
+        self._multiplied[f"{node.op} `{node.name}`: at most {most:,} calls of tools, as many as its model asks for"] = None
+        return {name: bound.times(most) for name, bound in either(self._call(tool, None) for tool in tools).items()}
 
     def _call(self, capability: str, retries: int | None) -> Amounts:
         """One call of a capability, with the retries it may have."""
@@ -274,7 +277,7 @@ class _Counting:
         if effect != "pure":
             amounts["tool_calls"] = calls
         if effect is None or effect == "guarded":
-            amounts[f"guarded:{capability}"] = ONCE
+            amounts[f"guarded:{capability}"] = ONCE if retries is None else calls
         return amounts
 
     def _frame(self, node: Node, callee: FlowKey) -> Amounts:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import textwrap
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from apxm.graph.analysis import phases, regions_of
 from apxm.graph.bounds import calls_of
@@ -16,7 +16,7 @@ from apxm.graph.model import Dependency
 from apxm.graph.ops import Rule, firing_rule
 from apxm.graph.region import bind, is_position
 from apxm.graph.routes import Routes
-from apxm.graph.sentences import Input, Scene, sentence
+from apxm.graph.sentences import Input, Scene, declared, sentence
 from apxm.graph.touches import touches
 from apxm.graph.wiring import Wiring
 from apxm.graph.wording import (
@@ -56,17 +56,24 @@ _RESERVED = {
 
 
 def explain(
-    flows: Mapping[FlowKey, Graph], entry: FlowKey, effects: Mapping[str, str | None] | None = None, width: int = WIDTH
+    flows: Mapping[FlowKey, Graph],
+    entry: FlowKey,
+    effects: Mapping[str, str | None] | None = None,
+    width: int = WIDTH,
+    agents: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> str:
     """A flow of a program, as `lift` gives it, in words, with the flows that it calls.
 
-    `effects` has the effect class of every capability that is known. Text of the program stands in it as it is, apart
-    from line breaks: whoever prints it to a terminal escapes it.
+    `effects` has the effect class of every capability that is known, `agents` what the program says about its agents.
+    Text of the program stands in it as it is, apart from line breaks: whoever prints it to a terminal escapes it.
     """
     telling = _Telling(width)
     reached = _reached(flows, entry)
     for key in reached:
         telling.flow(key, flows[key], first=key == entry)
+    for agent in dict.fromkeys(agent for agent, _ in reached):
+        said = declared((agents or {}).get(agent, {}), f"the agent {name(agent)}")
+        telling.paragraphs([f"From the start, the program {said}."] if said else [])
     telling.paragraphs(touches({key: flows[key] for key in reached}, effects or {}))
     return "\n".join(telling.lines)
 
@@ -329,7 +336,7 @@ def _common(node: Node) -> str:
     """What any step may have: a limit of its time, further tries, a value for when it fails."""
     attributes = node.attributes
     parts = []
-    if "timeout_ms" in attributes and node.op != "PAUSE":
+    if "timeout_ms" in attributes and node.op not in ("PAUSE", "RESUME"):
         parts.append(f"it may take {duration(attributes['timeout_ms'])}")
     if attributes.get("retries"):
         parts.append(f"it may be tried again {count(attributes['retries'], 'time')}")

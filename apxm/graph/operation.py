@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+TURN_CALLS = 16  # calls of tools that a model may ask for in one turn: enough for any plan, and a bound on what a turn can do
 ATTRIBUTE_TYPES = ("text", "filled", "str", "name", "names", "int", "float", "bool", "json", "list", "map", "condition", "node")
 
 

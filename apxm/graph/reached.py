@@ -7,17 +7,18 @@ program puts into memory and takes out again has the label of the memory: see th
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
+from apxm.graph.bounds import answering_flow, setting
 from apxm.graph.model import Dependency
 from apxm.graph.ops import OPERATIONS, Effect
-from apxm.graph.region import bind
+from apxm.graph.touches import every_node
 from apxm.graph.wiring import Wiring
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
-    from apxm.graph.model import Edge, Graph, Node
+    from apxm.graph.model import Graph, Node
 
 FlowKey: TypeAlias = tuple[str, str]  # agent, flow
 Labels: TypeAlias = frozenset[str]
@@ -41,10 +42,10 @@ def reached(flows: Mapping[FlowKey, Graph], entry: FlowKey, labels: Mapping[str,
 
     `labels` says for each capability what its results are labelled with, as `CapabilityRecord.label`; one that is not there
     counts as `tool:<name>`. A model gives `llm:<name>`, `llm:*` when its node names none; a tool of a model gets what that
-    model says.
+    model says. As in a run, every parameter of a flow or region has the labels of all that its node was given.
     """
     tracing = _Tracing(flows, labels)
-    tracing.called(entry, {name: frozenset(("user",)) for name in (each.name for each in flows[entry].parameters)})
+    tracing.called(entry, frozenset(("user",)) if flows[entry].parameters else NOTHING)
     while tracing.changed:
         tracing.changed = False
         for key in list(tracing.given):
@@ -61,16 +62,14 @@ class _Tracing:
 
     def __init__(self, flows: Mapping[FlowKey, Graph], labels: Mapping[str, str | None]) -> None:
         self.flows, self.labels = flows, labels
-        self.given: dict[FlowKey, dict[str, Labels]] = {}  # what the parameters of a flow were called with
+        self.given: dict[FlowKey, Labels] = {}  # what the parameters of a flow were called with
         self.gives: dict[FlowKey, Labels] = {}
-        self.inside: dict[int, Labels] = {}  # by id of a region's graph: what its nodes gave, as a next iteration may see it
+        self.inside: dict[int, Labels] = {}  # by id of a graph: all that is in it, and in what it opens
         self.found: dict[tuple[FlowKey, str, str], Labels] = {}
         self.changed = False
 
-    def called(self, key: FlowKey, given: Mapping[str, Labels]) -> None:
-        known = self.given.setdefault(key, {})
-        for name in given:
-            known[name] = self._grown(known.get(name), given[name])
+    def called(self, key: FlowKey, given: Labels) -> None:
+        self.given[key] = self._grown(self.given.get(key), given)
 
     def flow(self, key: FlowKey) -> None:
         self.gives[key] = self._grown(self.gives.get(key), self._graph(self.flows[key], key, self.given[key]))
@@ -80,69 +79,88 @@ class _Tracing:
             self.changed = True
         return more | (before or NOTHING)
 
-    def _graph(self, graph: Graph, key: FlowKey, given: Mapping[str, Labels]) -> Labels:
+    def _graph(self, graph: Graph, key: FlowKey, given: Labels) -> Labels:
         """What a graph gives: the labels of its ends, and of every RETURN and YIELD in it."""
-        wiring = Wiring(graph)
-        values: dict[Any, Labels] = dict(given)
-        ends: Labels = NOTHING
+        wiring, ends, around = Wiring(graph), NOTHING, given
+        values: dict[int | str, Labels] = {each.name: given for each in graph.parameters}
         feeding = {edge.source for edge in graph.edges if edge.dependency is not Dependency.EFFECT}
+        failing = {edge.source for edge in graph.edges if edge.label == "error"}
         exits = set(graph.metadata.get("exits", ()))
         for node in graph.nodes:
-            inputs = [values.get(edge.source, NOTHING) for edge in wiring.data(node.id)]
-            gates = [values.get(edge.source, NOTHING) for edge in wiring.others(node.id) if edge.dependency is Dependency.CONTROL]
-            own, returned = self._node(node, key, inputs, wiring.data(node.id))
-            values[node.id] = own.union(*inputs, *gates)
+            inputs = NOTHING.union(*(values.get(edge.source, NOTHING) for edge in wiring.data(node.id)))
+            gates = (one for one in wiring.others(node.id) if one.dependency is Dependency.CONTROL)
+            led = inputs.union(*(values.get(edge.source, NOTHING) for edge in gates))
+            opened = [*node.regions.values(), *(self.flows[callee] for callee in self._callees(node, key))]
+            own, returned = self._node(node, key, inputs, led)
+            deep = NOTHING.union(*(self.inside.get(id(each), NOTHING) for each in opened))
+            if node.id in failing or "fallback" in node.attributes or node.op == "TRY_CATCH":
+                own |= deep  # an error that was made there
+            values[node.id] = own | led
+            around = around.union(values[node.id], deep)
             ends |= returned
             if node.op in _ENDS or node.name in exits or node.id not in feeding:
                 ends |= values[node.id]
-        self.inside[id(graph)] = self._grown(self.inside.get(id(graph)), NOTHING.union(*values.values()))
+        self.inside[id(graph)] = self._grown(self.inside.get(id(graph)), around)
         return ends
 
-    def _node(self, node: Node, key: FlowKey, inputs: list[Labels], edges: Sequence[Edge]) -> tuple[Labels, Labels]:
+    def _node(self, node: Node, key: FlowKey, inputs: Labels, led: Labels) -> tuple[Labels, Labels]:
         """What a node adds to what it was given; and what leaves the graph from inside of it."""
-        if node.op == "INV":
-            capability = node.attributes["capability"]
-            self._reach(key, node, capability, NOTHING.union(*inputs))
-            label = self.labels.get(capability, f"tool:{capability}")
-            return (frozenset((label,)) if label else NOTHING), NOTHING
-        if node.op == "FLOW_CALL":
-            return self._call(node, key, inputs, edges), NOTHING
+        match node.op:
+            case "INV":
+                capability = node.attributes["capability"]
+                self._reach(key, node, capability, inputs)
+                label = self.labels.get(capability, f"tool:{capability}")
+                return (frozenset((label,)) if label else NOTHING), NOTHING
+            case "QMEM":
+                return frozenset((f"memory:{node.attributes.get('memory_tier', '*')}",)), NOTHING
+            case "CLAIM":
+                return frozenset(("web" if node.attributes.get("server_url") else "tool:queue",)), NOTHING
+            case "COMMUNICATE" if setting(node, "protocol") in ("http", "https"):
+                return frozenset(("web",)), NOTHING
+            case "FLOW_CALL" | "COMMUNICATE":
+                gives = NOTHING
+                for callee in self._callees(node, key):
+                    self.called(callee, led)
+                    gives |= self.gives.get(callee, NOTHING)
+                return gives, NOTHING
         if OPERATIONS[node.op].effect is Effect.PAID:
             return self._asked(node, key, inputs), NOTHING
         gives = NOTHING
         for name, region in node.regions.items():
-            gives |= self._graph(region, key, self._parameters(node, name, region, inputs, edges))
-        return gives, gives if node.regions else NOTHING
+            before = (self.inside.get(id(each), NOTHING) for each in node.regions.values())
+            apart = node.op == "SWITCH" or (node.op == "MAP" and name == "body")  # knows nothing of the other frames
+            gives |= self._graph(region, key, led if apart else led.union(*before))
+        return gives, gives
 
-    def _parameters(self, node: Node, name: str, region: Graph, inputs: list[Labels], edges: Sequence[Edge]) -> dict[str, Labels]:
-        """What the parameters of a region may hold: an input, or what the node makes of all of them and of its other frames."""
-        names = [each.name for each in region.parameters]
-        sources = bind(node.op, name, names, [edge.port for edge in edges]).sources
-        around = NOTHING.union(*inputs, *(self.inside.get(id(each), NOTHING) for each in node.regions.values()))
-        alone = node.op not in ("LOOP", "TRY_CATCH")  # a later iteration, or a catch, sees what was made before
-        return {each: inputs[sources[each]] if each in sources and alone else around for each in names}
+    def _callees(self, node: Node, key: FlowKey) -> list[FlowKey]:
+        """The flows of this program that a node calls, or may send its message to; of others nothing is known."""
+        if node.op == "FLOW_CALL":
+            callee = (node.attributes.get("agent_name", key[0]), node.attributes["flow_name"])
+            return [callee] if callee in self.flows else []
+        if node.op != "COMMUNICATE" or setting(node, "protocol") in ("http", "https"):
+            return []
+        known = answering_flow(node, self.flows) if setting(node, "protocol") == "local" else None
+        return [known] if known is not None else [one for one in self.flows if one[1] in ("communicate", "main")]
 
-    def _call(self, node: Node, key: FlowKey, inputs: list[Labels], edges: Sequence[Edge]) -> Labels:
-        callee = (node.attributes.get("agent_name", key[0]), node.attributes["flow_name"])
-        graph = self.flows.get(callee)
-        if graph is None:  # of another artifact: unknown
-            return NOTHING
-        names = [each.name for each in graph.parameters]
-        sources = bind(node.op, "", names, [edge.port for edge in edges]).sources
-        everything = NOTHING.union(*inputs)
-        self.called(callee, {name: inputs[sources[name]] if name in sources else everything for name in names})
-        return self.gives.get(callee, NOTHING)
-
-    def _asked(self, node: Node, key: FlowKey, inputs: list[Labels]) -> Labels:
+    def _asked(self, node: Node, key: FlowKey, inputs: Labels) -> Labels:
         """A model, and the tools that it may call with whatever it says."""
         found = frozenset((f"llm:{node.attributes.get('model', '*')}",))
-        tools = node.attributes.get("tools") or ()
-        if node.attributes.get("tools_enabled", True):
-            for tool in tools:
-                found |= {self.labels.get(tool, f"tool:{tool}") or ""} - {""}
-            for tool in tools:
-                self._reach(key, node, tool, found.union(*inputs))
+        tools = self._offered(node, key)
+        for tool in tools:
+            found |= {self.labels.get(tool, f"tool:{tool}") or ""} - {""}
+        for tool in tools:
+            self._reach(key, node, tool, found | inputs)
         return found
+
+    def _offered(self, node: Node, key: FlowKey) -> list[str]:
+        """What a model may call: the tools of its node; in a plan of its own those, else what the flow around it names."""
+        if node.op in ("PLAN", "REASON"):
+            if not node.attributes.get("enable_inner_plan", setting(node, "inner_plan_supported")):
+                return []
+            if "tools" not in node.attributes:
+                inside = every_node(self.flows[key])
+                return list(dict.fromkeys(each.attributes["capability"] for each in inside if each.op == "INV"))
+        return list(node.attributes.get("tools") or ()) if node.attributes.get("tools_enabled", True) else []
 
     def _reach(self, key: FlowKey, node: Node, capability: str, labels: Labels) -> None:
         place = key, node.name, capability

@@ -289,24 +289,34 @@ def _goal(scene: Scene) -> str:
 
 
 def _agent(scene: Scene) -> str:
-    attributes = scene.node.attributes
-    parts = []
-    memory = attributes.get("memory") or []
-    memories = list(memory) if isinstance(memory, dict) else [one.get("name", "?") for one in memory if isinstance(one, dict)]
-    parts += [f"the memory {listed([name(str(one)) for one in memories])}"] if memories else []
-    beliefs = [f"{name(key)} is {constant(value).words}" for key, value in (attributes.get("beliefs") or {}).items()]
+    return declared(scene.node.attributes, "the agent") or "declares the agent"
+
+
+def declared(said: Mapping[str, Any], agent: str) -> str:
+    """What an AGENT node or the metadata of an agent declares; "" when that is nothing. What makes no sense is passed over."""
+    memories = [name(one) for one in _named(said.get("memory", said.get("memories")))]
+    held, wanted = said.get("beliefs"), said.get("goals")
+    beliefs = [f"{name(key)} is {constant(value).words}" for key, value in held.items()] if isinstance(held, dict) else []
+    goals = [_wanted(one) for one in wanted] if isinstance(wanted, list) else []
+    parts = [f"the memory {listed(memories)}"] if memories else []
     parts += [f"the belief that {listed(beliefs)}"] if beliefs else []
-    goals = [
-        str(one.get("description", one.get("id", "?"))) if isinstance(one, dict) else str(one)
-        for one in attributes.get("goals") or []
-    ]
     parts += [f"the goal{'s' if goals[1:] else ''} {listed([quoted(one, 60) for one in goals])}"] if goals else []
-    said = [f"gives the agent {listed(parts)}"] if parts else []
-    if "capabilities" in attributes:
-        names = [name(one) for one in attributes["capabilities"]]
-        said.append(f"lets the agent use no capability but {listed(names)}" if names else "lets the agent use no capability")
-    said += [f"says what the agent is: {quoted(scene.get('context'))}"] if scene.has("context") else []
-    return listed(said) if said else "declares the agent"
+    told = [f"gives {agent} {listed(parts)}"] if parts else []
+    if any(said.get(key) is not None for key in ("capabilities", "tools")):
+        names = [name(one) for key in ("capabilities", "tools") for one in _named(said.get(key))]
+        told.append(f"lets {agent} use no capability" + (f" but {listed(names)}" if names else ""))
+    told += [f"says what {agent} is: {quoted(said['context'])}"] if isinstance(said.get("context"), str) else []
+    return listed(told)
+
+
+def _named(several: Any) -> list[str]:
+    """The names in a map by name, or in a list of names and of maps with one."""
+    rows = several if isinstance(several, (list, dict)) else ()
+    return [str(one.get("name", "?")) if isinstance(one, dict) else str(one) for one in rows]
+
+
+def _wanted(goal: Any) -> str:
+    return str(goal.get("description", goal.get("id", "?"))) if isinstance(goal, dict) else str(goal)
 
 
 # ---- models ----------------------------------------------------------------------------------------------------------
@@ -361,6 +371,7 @@ def _plan(scene: Scene) -> str:
 def _reflect(scene: Scene) -> str:
     episodes = count(scene.get("history_limit"), "episode")
     whose = f" of {scene.text('trace_id')}" if scene.has("trace_id") else " of this run"
+    whose = whose.replace("{", "{{").replace("}", "}}")  # it becomes part of a form that is filled in
     looking = f"has {{}} look back at up to {episodes}{whose}"
     return _asked(scene, f"{looking}:" if scene.node.attributes.get("template_str") or scene.free else looking)
 
@@ -400,19 +411,22 @@ def _flow_call(scene: Scene) -> str:
 
 def _claim(scene: Scene) -> str:
     wait, lease = duration(scene.get("max_wait_ms")), duration(scene.get("lease_ms"))
-    return f"takes a task from the queue {name(scene.get('queue'))}, waiting at most {wait} for one, and keeps it for {lease}"
+    text = f"takes a task from the queue {name(scene.get('queue'))}, waiting at most {wait} for one"
+    return f"{text}, and holds it, by leases of {lease}, until what follows is done"
 
 
 def _pause(scene: Scene) -> str:
     text = f"asks a person {scene.text('message')} and waits for the answer"
     if not scene.get("timeout_ms"):
-        return text
+        default = f"; a run that does not wait goes on with {constant(scene.get('default')).words}"
+        return text + default if scene.has("default") else text
     late = f"goes on with {constant(scene.get('default')).words}" if scene.has("default") else "fails"
     return f"{text}; after {duration(scene.get('timeout_ms'))} without one it {late}"
 
 
 def _resume(scene: Scene) -> str:
-    return f"waits for the answer to the checkpoint {scene.text('checkpoint')}"
+    limit = scene.get("timeout_ms") or scene.get("poll_max_attempts") * scene.get("poll_interval_ms")
+    return f"waits at most {duration(limit)} for the answer to the checkpoint {scene.text('checkpoint')}"
 
 
 SENTENCES: dict[str, Sentence] = {

@@ -112,7 +112,8 @@ def _maker(
     assert command is not None
     if isinstance(command, str) or not command or headers:
         raise InvalidError("`command` is a list of words, without `headers`", hint='e.g. command=["my-server", "--quiet"]')
-    return lambda: _streams().process_streams(command, env or {}, cwd)
+    words, added = list(command), dict(env or {})
+    return lambda: _streams().process_streams(words, added, cwd)
 
 
 def _streams() -> Any:

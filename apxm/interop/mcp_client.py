@@ -7,6 +7,7 @@ keep a run waiting that was cancelled.
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from math import inf
 from typing import TYPE_CHECKING, Any
 
@@ -96,7 +97,8 @@ class Link:
             return
         self._closed = True
         if self._session is not None:
-            self._home.submit(self._end()).result(CLOSE_S)
+            with suppress(TimeoutError):
+                self._home.submit(self._end()).result(CLOSE_S)
         self._home.close(0.25)
 
     async def _end(self) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 import math
+import re
 import secrets
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from apxm.observability.events import Event
     from apxm.runtime import Runtime
 
+NAME_MAX = 128
+_ODD = re.compile(r"[^A-Za-z0-9_.-]")  # what clients do not take in the name of a tool
 PROGRESS_S = 0.1  # between two notices about one call
 _SCHEMAS: Mapping[str, dict[str, Any]] = {
     "str": {"type": "string"},
@@ -66,7 +69,7 @@ class FlowTool:
 
 
 def flow_tools(runtime: Runtime, programs: Iterable[Artifact | Graph | Program], run: RunOptions) -> list[FlowTool]:
-    """A tool for every flow: `flow`, or `agent.flow` where several have that name.
+    """A tool for every flow: `flow`, or `agent.flow` where several have that name; `_` for what clients do not take in a name.
 
     Each flow is bound now, so that what it lacks or may not do is known before anybody calls: BindError, DeniedError.
     """
@@ -84,7 +87,7 @@ def flow_tools(runtime: Runtime, programs: Iterable[Artifact | Graph | Program],
         counts[dag.name] = counts.get(dag.name, 0) + 1
     tools: dict[str, FlowTool] = {}
     for dag, limits in found:
-        name = dag.name if counts[dag.name] == 1 else f"{dag.agent}.{dag.name}"
+        name = _ODD.sub("_", dag.name if counts[dag.name] == 1 else f"{dag.agent}.{dag.name}")[:NAME_MAX]
         if name in tools:
             raise InvalidError(f"two programs have a flow `{name}`", hint="serve them apart, or rename one")
         tools[name] = FlowTool(name, dag, runtime.prepare(dag, run=run), limits)

@@ -109,7 +109,7 @@ async def _gone(process: Process, seconds: float) -> bool:
 
 
 def _signal(process: Process, number: int) -> None:
-    with suppress(ProcessLookupError, PermissionError):
+    with suppress(ProcessLookupError, PermissionError):  # its number cannot be that of another group so soon
         os.killpg(process.pid, number)
 
 

@@ -34,7 +34,8 @@ class Episode:
 
     `kind` is model, capability, message or reflection, or `record` for what a program put on record itself; `target` is
     the name of what was called, of a record its type. `outcome` is done or failed, `code` that of the error. `content` has
-    what was said, as far as the configuration keeps it; `value` is that of a record or a reflection.
+    what was said, as far as the configuration keeps it; `value` is that of a record or a reflection, and `labels` say where
+    that came from.
     """
 
     number: int
@@ -53,6 +54,7 @@ class Episode:
     usage: Mapping[str, float] | None = None
     content: Mapping[str, str] | None = None
     value: Any = None
+    labels: tuple[str, ...] = ()
 
     @property
     def outcome(self) -> str:
@@ -74,6 +76,7 @@ class Episode:
         found["path"] = [list(step) for step in self.path] or None
         for name in ("usage", "content"):
             found[name] = dict(found[name]) if found[name] else None
+        found["labels"] = list(self.labels) or None
         return {name: value for name, value in found.items() if value is not None}
 
     def text(self) -> str:
@@ -110,11 +113,12 @@ class Episodes:
         usage: Mapping[str, float] | None = None,
         content: Mapping[str, str] | None = None,
         value: Any = None,
+        labels: tuple[str, ...] = (),
     ) -> None:
         """Append one. `content` is taken by the policy, `value` as it is: a settled one."""
         if content is not None:
             content = self._kept(content)
-        row = (next(self._numbers), self._clock(), run, *place, kind, target, duration_ms, code, usage, content, value)
+        row = (next(self._numbers), self._clock(), run, *place, kind, target, duration_ms, code, usage, content, value, labels)
         self._rows.append(row)
 
     def find(
@@ -157,18 +161,18 @@ class Episodes:
 
     def search(
         self, query: str, agent: str, *, limit: int = 10, min_score: float = 0.0, where: Mapping[str, Any] | None = None
-    ) -> list[tuple[str, Any, float]]:
-        """(key, value, score) of an agent's episodes that have something in common with `query`, best first, then newest."""
+    ) -> list[tuple[Episode, float]]:
+        """(episode, score) of those of an agent that have something in common with `query`, best first, then newest."""
         wanted = Query(query)
         found = [
-            (one.key, one.remembered, score)
+            (one, score)
             for one in self
             if one.agent == agent
             and fits(one.remembered, where)
             and (score := wanted.score(one.key, one.text())) > 0
             and score >= min_score
         ]
-        return sorted(found, key=lambda hit: -hit[2])[:limit]
+        return sorted(found, key=lambda hit: -hit[1])[:limit]
 
     def clear(self) -> None:
         """Forget all of them."""

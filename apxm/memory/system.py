@@ -82,11 +82,14 @@ class RunMemory:
         self._stm.put(place, key, value, ttl_ms)
         return value
 
-    def record(self, key: str, value: Any, place: Place = NOWHERE) -> Any:
-        """Put a settled value on record, as an episode of type `key` of this agent; `place` says which node did it."""
+    def record(self, key: str, value: Any, place: Place = NOWHERE, labels: tuple[str, ...] = ()) -> Any:
+        """Put a settled value on record, as an episode of type `key` of this agent.
+
+        `place` says which node did it, `labels` where the value came from: who reads it inherits them.
+        """
         if type(key) is not str or not 0 < len(key) <= KEY_CHARS_MAX:
             raise _bad_key(key)
-        self._episodes().add(self.run_id, (*place[:-1], self.agent), "record", key, 0.0, value=value)
+        self._episodes().add(self.run_id, (*place[:-1], self.agent), "record", key, 0.0, value=value, labels=labels)
         return value
 
     def keep(self, key: str, value: Any, ttl_ms: float | None = None) -> Any:
@@ -98,32 +101,34 @@ class RunMemory:
 
     def get(self, key: str, default: Any = None, *, tier: str = "stm") -> Any:
         """The value under `key`, else `default`. Lists and maps are copies. Tier `all` asks `stm` first, then `episodic`."""
-        value = self._lookup(key, tier, None)
+        value, _ = self._lookup(key, tier, None)
         if value is MISSING:
             return default
         return value if type(value) in SCALARS else settle(value)
 
-    def find(self, key: str, *, tier: str = "stm", where: Mapping[str, Any] | None = None) -> Any:
+    def find(self, key: str, *, where: Mapping[str, Any] | None = None) -> Any:
         """`get` without a copy, for who will not change it: what QMEM does. `where` are fields that the value must have."""
-        if tier == "stm":
-            value = self._stm.get(self._chain, key)
-            return value if value is not MISSING and fits(value, where) else None
-        value = self._lookup(key, tier, where)
-        return None if value is MISSING else value
+        value = self._stm.get(self._chain, key)
+        return value if value is not MISSING and fits(value, where) else None
 
-    def _lookup(self, key: str, tier: str, where: Mapping[str, Any] | None) -> Any:
-        """The value in the first of the tiers that has one with these fields, else MISSING."""
+    def find_in(self, tier: str, key: str, where: Mapping[str, Any] | None = None) -> tuple[Any, tuple[str, ...]]:
+        """`find` in another tier; also where the value came from."""
+        value, labels = self._lookup(key, tier, where)
+        return None if value is MISSING else value, labels
+
+    def _lookup(self, key: str, tier: str, where: Mapping[str, Any] | None) -> tuple[Any, tuple[str, ...]]:
+        """The value in the first of the tiers that has one with these fields, else MISSING; and its labels, if it has some."""
         if tier_refusal(tier) is not None:
             _refuse(tier)
         if tier != "episodic":
             value = self._stm.get(self._chain, key)
             if value is not MISSING and fits(value, where):
-                return value
+                return value, ()
         if tier != "stm" and self._has_episodes(tier):
             last = self._episodes().last(key, self.agent, where)
             if last is not None:
-                return last.remembered
-        return MISSING
+                return last.remembered, last.labels
+        return MISSING, ()
 
     def search(
         self,
@@ -138,15 +143,24 @@ class RunMemory:
 
         Tier `all` takes from all tiers; among equally good ones `stm` goes first.
         """
+        return self.search_in(tier, query, limit, min_score, where)[0]
+
+    def search_in(
+        self, tier: str, query: str, limit: int, min_score: float, where: Mapping[str, Any] | None
+    ) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
+        """`search`; also where the values came from."""
         if tier != "stm":
             _refuse(tier)
-        hits: list[tuple[str, Any, float]] = []
+        hits: list[tuple[str, Any, float, tuple[str, ...]]] = []
         if tier != "episodic":
-            hits += self._stm.search(self._chain, query, limit=limit, min_score=min_score, where=where)
+            found = self._stm.search(self._chain, query, limit=limit, min_score=min_score, where=where)
+            hits += ((*hit, ()) for hit in found)
         if tier != "stm" and self._has_episodes(tier):
-            hits += self._episodes().search(query, self.agent, limit=limit, min_score=min_score, where=where)
+            episodes = self._episodes().search(query, self.agent, limit=limit, min_score=min_score, where=where)
+            hits += ((one.key, one.remembered, score, one.labels) for one, score in episodes)
             hits = sorted(hits, key=lambda hit: -hit[2])[:limit]
-        return [{"key": key, "value": value, "score": score} for key, value, score in hits]
+        labels = tuple(dict.fromkeys(label for *_, its in hits for label in its))
+        return [{"key": key, "value": value, "score": score} for key, value, score, _ in hits], labels
 
     def _has_episodes(self, tier: str) -> bool:
         """Tier `all` is all that there is; who asks for episodes alone must be told when none are kept."""

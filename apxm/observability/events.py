@@ -116,7 +116,7 @@ class Paused(Event):
 
 @dataclass(frozen=True, slots=True)
 class Called(Event):
-    """One call to the world ended; `kind` is model or capability, `target` its name, `code` that of its error.
+    """One call to the world ended; `kind` is model, capability or message, `target` its name, `code` that of its error.
 
     `usage` holds llm_calls, input_tokens, output_tokens and cost_usd where known. `details` of a model call are temperature,
     max_output_tokens, model (the one that answered), finish, and where there were any thinking_tokens and tool_calls (names).
@@ -156,7 +156,7 @@ class Spliced(Event):
 
     `nodes` and `edges` count those of its regions too. `operations` are those in it with how often they stand there,
     `capabilities` the ones it may call, `depth` how many plans it is inside of, itself included. `graph` is what runs, in the
-    JSON contract, `digest` that of its artifact.
+    JSON contract, `digest` names it.
     """
 
     path: Path
@@ -194,7 +194,10 @@ class Gap(Event):
 NODE_EVENTS = (NodeStarted, NodeEnded, FrameOpened, FrameClosed)  # those that cost a run its fast ways
 KINDS: dict[str, type[Event]] = {
     kind.__name__: kind
-    for kind in (RunStarted, NodeStarted, NodeEnded, NodeRetried, FrameOpened, FrameClosed, Printed, Paused, Called, Chunk, Spliced, RunEnded, Gap)
+    for kind in (
+        *(RunStarted, NodeStarted, NodeEnded, NodeRetried, FrameOpened, FrameClosed),
+        *(Printed, Paused, Called, Chunk, Spliced, RunEnded, Gap),
+    )
 }
 
 

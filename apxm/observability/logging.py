@@ -33,9 +33,9 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")  # a text may not move the cursor
 class EventLogger:
     """Takes the events of any number of runs, one after the other; each line has `run_id`, `flow` and, where it has one, `node`.
 
-    error: a run or a node failed. warning: a retry, a call that failed, a question to a person, a cancelled run, lost events. info: a run
-    began or ended, PRINT. debug: every call. Lines go to `write`, without their end; by default to standard error,
-    in colours on a terminal.
+    error: a run or a node failed. warning: a retry, a call that failed, a question to a person, a cancelled run, lost events.
+    info: a run began or ended, PRINT, a plan of a model. debug: every call. Lines go to `write`, without their end; by default
+    to standard error, in colours on a terminal.
     """
 
     def __init__(
@@ -114,7 +114,9 @@ class EventLogger:
         getattr(log, level)(what, timestamp=None if began is None else began + event.at, **known)
 
 
-def _place(event: events.NodeEnded | events.NodeRetried | events.Called | events.Printed | events.Paused | events.Spliced) -> dict[str, Any]:
+def _place(
+    event: events.NodeEnded | events.NodeRetried | events.Called | events.Printed | events.Paused | events.Spliced,
+) -> dict[str, Any]:
     """The authored id of the node, and the frame when it is not the flow's own: `3[17]/8[0]`."""
     said: dict[str, Any] = {"node": event.node}
     if event.path:

@@ -102,8 +102,7 @@ class _RunSpans:
             case events.Called():
                 self._called(event)
             case events.Spliced():
-                facts = {"apxm.plan.nodes": event.nodes, "apxm.plan.depth": event.depth}
-                self._at(event.path, event.node).add_event("plan", {**facts, "apxm.plan.digest": event.digest}, self._ns(event.at))
+                self._at(event.path, event.node).add_event("plan", _plan_facts(event), self._ns(event.at))
             case events.Gap():
                 lost = {"apxm.first": event.first, "apxm.last": event.last}
                 self._run.add_event("events lost", lost, self._ns(event.at))
@@ -146,7 +145,7 @@ class _RunSpans:
             span.set_status(Status(StatusCode.ERROR, error if self._content else None))
 
     def _called(self, event: events.Called) -> None:
-        facts = _model_facts(event) if event.kind == "model" else _tool_facts(event)
+        facts = _FACTS.get(event.kind, _tool_facts)(event)
         name = f"{facts['gen_ai.operation.name']} {event.target}"
         began = event.at - event.duration_ms / 1e3
         parent = self._at(event.path, event.node)
@@ -181,8 +180,23 @@ def _model_facts(event: events.Called) -> dict[str, Any]:
     return facts | {name: value for name, value in known.items() if value is not None}
 
 
+def _plan_facts(event: events.Spliced) -> dict[str, Any]:
+    return {"apxm.plan.nodes": event.nodes, "apxm.plan.depth": event.depth, "apxm.plan.digest": event.digest}
+
+
 def _tool_facts(event: events.Called) -> dict[str, Any]:
     return {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": event.target, "gen_ai.tool.type": "function"}
+
+
+def _message_facts(event: events.Called) -> dict[str, Any]:
+    return {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": event.target}
+
+
+_FACTS: dict[str, Callable[[events.Called], dict[str, Any]]] = {
+    "model": _model_facts,
+    "capability": _tool_facts,
+    "message": _message_facts,
+}
 
 
 def _content_facts(content: Mapping[str, str]) -> dict[str, Any]:

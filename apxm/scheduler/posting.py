@@ -21,6 +21,12 @@ if TYPE_CHECKING:
     from apxm.scheduler.work_stealing import Worker
 
 
+class Left(Activation):
+    """What a slot left behind: it stays in `running` though the slot has ended."""
+
+    __slots__ = ()
+
+
 class Poster(Failer):
     """The part of a run's state that knows of work left behind. Mixed into RunState, which has the rest."""
 
@@ -37,10 +43,7 @@ class Poster(Failer):
             self.left_ended(frame, worker)
             return
         self.executed += 1
-        if frame.closing is not None and not frame.closing.soft:  # nothing new begins
-            self.complete(worker, frame, slot, post.value)
-            return
-        activation = Activation(frame, slot)
+        activation = Left(frame, slot)
         activation.after = partial(self.left_ended, frame)
         activation.arm(Spawn(post.children, _left_over, window=post.window, isolate=True, hands_on=True))
         if frame.running is None:
@@ -70,11 +73,11 @@ class Poster(Failer):
 
     def awaits(self, frame: Frame) -> bool:
         """Whether all slots of a frame ended, and something that one of them left behind did not."""
-        return bool(self.posted and frame.running)
+        return any(type(item) is Left for item in (frame.running or {}).values())
 
     def stop_left(self, worker: Worker, frame: Frame) -> None:
         """A frame closes for a hard reason: what was left behind is stopped with it."""
-        for slot in [slot for slot in frame.running or () if frame.v[slot] is not EMPTY]:
+        for slot in [slot for slot, item in (frame.running or {}).items() if type(item) is Left]:
             self.stop(worker, frame, slot)
 
 

@@ -91,6 +91,9 @@ class General(Section):
     trust = Key[tuple[str, ...]](
         kinds.TRUST, (), "labels whose values may reach guarded capabilities, as with --trust: `LABEL` or `LABEL=CAPABILITY`"
     )
+    peers = Key[tuple[str, ...]](
+        kinds.PEERS, (), "agents in other processes that programs may send messages to: `NAME=URL`; see COMMUNICATE"
+    )
     capabilities = Key[tuple[str, ...]](
         kinds.MODULES, (), "files and modules whose CAPABILITIES programs get, as with --capabilities; they are imported"
     )
@@ -111,6 +114,9 @@ class Run(Section):
     max_splices = Key(kinds.COUNT, SchedulerConfig().max_splices, "how many plans that models made may run")
     max_splice_depth = Key(kinds.COUNT, SchedulerConfig().max_splice_depth, "how many of them within each other")
     max_splice_nodes = Key(kinds.POSITIVE, SchedulerConfig().max_splice_nodes, "how many nodes each of them may have")
+    max_spliced_firings = Key(
+        kinds.POSITIVE, SchedulerConfig().max_spliced_firings, "how many nodes may fire in a run after the first of them"
+    )
     model = Key[str | None](
         kinds.MODEL, None, "the model of nodes that name none; goes before `default = true` of a model", shown="`extractive`"
     )
@@ -146,6 +152,16 @@ class Prompts(Section):
     verify = Key[str | None](kinds.TEXT, None, "for VERIFY")
 
 
+class Search(Section):
+    """The service that `search_web` asks; without a provider, the one that BRAVE_API_KEY, TAVILY_API_KEY or SEARXNG_URL names."""
+
+    section = "search"
+    __slots__ = ()
+    provider = Key[str | None](kinds.choice("brave", "tavily", "searxng"), None, "what it speaks")
+    url = Key[str | None](kinds.URL, None, "where it answers; searxng needs it", shown="the address of the service")
+    api_key = Key[Any](kinds.SECRET, None, "its key, by reference; brave and tavily need it")
+
+
 class Records(Section):
     """What is kept of past runs, in the state directory."""
 
@@ -177,4 +193,4 @@ class Telemetry(Section):
     content = Key(kinds.SWITCH, False, "let traces carry what was said to models and tools, and the texts of errors")
 
 
-SECTIONS: dict[str, type[Section]] = {kind.section: kind for kind in (Run, Budget, Prompts, Records, Log, Telemetry)}
+SECTIONS: dict[str, type[Section]] = {kind.section: kind for kind in (Run, Budget, Prompts, Search, Records, Log, Telemetry)}

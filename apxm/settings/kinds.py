@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from apxm.settings.secret import Secret
+
 _WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
@@ -91,13 +93,21 @@ def _texts(value: Any) -> tuple[str, ...]:
     return tuple(_text(item) for item in value)
 
 
-HOSTED = ("http_get",)  # what stands behind the `=` of a grant for these is a host
+HOSTED = ("http_get", "communicate")  # what stands behind the `=` of a grant for these is a host, and no folder
 
 
 def _grants(value: Any) -> tuple[str, ...]:
     for text in _texts(value):
         name, equals, root = text.partition("=")
         if not name.strip() or (equals and not root.strip()):
+            raise ValueError
+    return _texts(value)
+
+
+def _peers(value: Any) -> tuple[str, ...]:
+    for text in _texts(value):
+        name, _, url = text.partition("=")
+        if not name.strip() or not url.strip().startswith(("http://", "https://")):
             raise ValueError
     return _texts(value)
 
@@ -115,6 +125,29 @@ def _one_grant_located(name: str, equals: str, scope: str, folder: str) -> str:
     if not equals:
         return name
     return f"{name}={scope if name in HOSTED else absolute(scope, folder)}"
+
+
+def _reference(value: Any) -> Secret:
+    from apxm.settings.secret import Secret
+
+    if not isinstance(value, dict) or len(value) != 1:
+        raise ValueError
+    source, target = next(iter(value.items()))
+    if source not in ("env", "file") or not isinstance(target, str) or not target or "\0" in target:
+        raise ValueError
+    return Secret(source, target)
+
+
+def _reference_of(text: str) -> dict[str, str]:
+    """`env:NAME` or `file:PATH`: a variable may say where the secret is, as a file does."""
+    source, colon, target = text.partition(":")
+    if not colon:
+        raise ValueError
+    return {source: target}
+
+
+def _reference_located(secret: Secret, folder: str) -> Secret:
+    return secret._replace(name=absolute(secret.name, folder)) if secret.source == "file" else secret
 
 
 def _files_located(names: tuple[str, ...], folder: str) -> tuple[str, ...]:
@@ -140,6 +173,12 @@ def choice(*names: str) -> Kind:
 SWITCH = Kind("true or false", _switch, _switch_of, choices=("true", "false"))
 COUNT = Kind("a whole number, 0 or more", _whole(0), int)
 POSITIVE = Kind("a whole number, at least 1", _whole(1), int)
+SECRET = Kind(
+    '`{ env = "NAME" }` or `{ file = "PATH" }`, in a variable `env:NAME` or `file:PATH`',
+    _reference,
+    _reference_of,
+    located=_reference_located,
+)
 SECONDS = Kind("seconds, 0 or more", _amount, float)
 DOLLARS = Kind("an amount of dollars, 0 or more", _amount, float)
 URL = Kind("a URL such as http://localhost:4318", _url, str)
@@ -148,5 +187,6 @@ TEXT = Kind("a text", _text, str)
 FOLDER = Kind("the path of a folder", _text, str, located=absolute)
 MODEL = Kind("`extractive`, `scripted:FILE` or the name of a model", _text, str, located=_model_located)
 GRANTS = Kind("a list of `NAME` and `NAME=FOLDER`", _grants, _parts, located=_grant_located)
+PEERS = Kind("a list of `NAME=URL`", _peers, _parts)
 TRUST = Kind("a list of `LABEL` and `LABEL=CAPABILITY`", _grants, _parts)
 MODULES = Kind("a list of `FILE.py` and modules", _texts, _parts, located=_files_located)

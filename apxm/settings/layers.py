@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from apxm.errors import ConfigError
 from apxm.settings.keys import KEYS, PREFIX, SECTIONS, Value
-from apxm.settings.kinds import absolute
+from apxm.settings.kinds import SECRET, absolute
 from apxm.settings.origin import File, Origin
 from apxm.settings.state import xdg_folder
 
@@ -98,7 +98,8 @@ def _put(layer: Layer, name: str, value: Any, origin: Origin, folder: str | None
     try:
         kept = key.kind.accept(value)
     except ValueError:
-        raise ConfigError(f"{origin.where(name)} is {value!r:.60}, expected {key.kind.expected}") from None
+        said = "no reference to a secret" if key.kind is SECRET else f"{value!r:.60}"
+        raise ConfigError(f"{origin.where(name)} is {said}, expected {key.kind.expected}") from None
     if folder is not None:
         kept = key.kind.located(kept, folder)
     if not key.joined:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 from apxm.budget import UNLIMITED, Limits
 from apxm.config import PromptConfig, RunOptions, RuntimeConfig, SchedulerConfig
 from apxm.errors import ConfigError
-from apxm.settings.keys import KEYS, SECTIONS, Budget, General, Log, Prompts, Records, Run, Telemetry, Value
+from apxm.settings.keys import KEYS, SECTIONS, Budget, General, Log, Prompts, Records, Run, Search, Telemetry, Value
 from apxm.settings.layers import files, from_environment, from_file, from_flags
 from apxm.settings.origin import DEFAULT
 from apxm.settings.state import private_folder, xdg_folder
@@ -17,17 +17,19 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
+    from apxm.capability.tools.search import SearchProvider
     from apxm.config import FailurePolicy
     from apxm.llm.base import LanguageModel
     from apxm.settings.layers import Layer
     from apxm.settings.models import ModelTable
     from apxm.settings.origin import File, Origin
+    from apxm.settings.secret import Secret
 
 
 class Settings(General):
     """Every setting, as attributes: `settings.run.deadline_s`, `settings.grants`. `files` are those that were read."""
 
-    __slots__ = ("budget", "environment", "files", "log", "models", "prompts", "records", "run", "telemetry")
+    __slots__ = ("budget", "environment", "files", "log", "models", "prompts", "records", "run", "search", "telemetry")
 
     def __init__(
         self,
@@ -38,7 +40,7 @@ class Settings(General):
     ) -> None:
         super().__init__(values)
         self.run, self.budget, self.records, self.log = Run(values), Budget(values), Records(values), Log(values)
-        self.telemetry, self.prompts = Telemetry(values), Prompts(values)
+        self.telemetry, self.prompts, self.search = Telemetry(values), Prompts(values), Search(values)
         self.models, self.files, self.environment = models, tuple(read), environment
 
     def origins(self, key: str) -> tuple[Origin, ...]:
@@ -65,9 +67,10 @@ class Settings(General):
                 max_splices=self.run.max_splices,
                 max_splice_depth=self.run.max_splice_depth,
                 max_splice_nodes=self.run.max_splice_nodes,
+                max_spliced_firings=self.run.max_spliced_firings,
             ),
             prompt_config=PromptConfig(folder=texts.pop("folder", None), texts=texts),
-            state_dir=self.state_dir,
+            state_dir=None if self.origins("state_dir") == (DEFAULT,) else self.state_dir,
         )
 
     def limits(self) -> Limits:
@@ -92,6 +95,23 @@ class Settings(General):
             trace=trace,
             metadata=metadata or {},
         )
+
+    def search_provider(self) -> SearchProvider | None:
+        """Whom `search_web` asks, with its key as of now; None: whom the environment names. ConfigError for what is missing."""
+        from apxm.capability.tools.search import ADDRESSES, SearchProvider
+
+        name = self.search.provider
+        secret: Secret | None = self.search.api_key
+        if name is None:
+            return None
+        where = self.origins("search.provider")[0].where("search.provider")
+        url = self.search.url or ADDRESSES.get(name)
+        if url is None or (secret is None and name in ADDRESSES):
+            raise ConfigError(f"{where} is {name!r}, and search.{'url' if url is None else 'api_key'} is not set")
+        key = (
+            "" if secret is None else secret.resolve(self.origins("search.api_key")[0].where("search.api_key"), self.environment)
+        )
+        return SearchProvider(name, url, key)
 
     def state_folder(self) -> Path:
         """The state directory, which is there afterwards with mode 0700; ConfigError when it cannot be or is not private."""
@@ -177,4 +197,12 @@ def _appended(before: Value, after: Value) -> Value:
     return Value(tuple(origins), tuple(origins.values()))
 
 
-assert set(SECTIONS) == {"run", "budget", "prompts", "records", "log", "telemetry"}  # Settings.__init__ makes one of each
+assert set(SECTIONS) == {
+    "run",
+    "budget",
+    "prompts",
+    "search",
+    "records",
+    "log",
+    "telemetry",
+}  # Settings.__init__ makes one of each

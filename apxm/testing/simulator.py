@@ -32,6 +32,7 @@ from apxm.testing.compare import Observed, observe
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
 
+    from apxm.capability.system import CapabilitySystem
     from apxm.dag import ExecutionDag
     from apxm.observability.events import Event
     from apxm.runtime import Runtime
@@ -92,7 +93,15 @@ class _Sleeps:
 
 
 class _Capabilities:
+    """The capabilities of a runtime, called here and now."""
+
     calls = _Calls()
+
+    def __init__(self, system: CapabilitySystem) -> None:
+        self._system = system
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._system, name)
 
     def abandoned(self) -> list[str]:
         """Nothing here runs on a thread that could stay behind."""
@@ -114,7 +123,7 @@ class Simulation(Firer):
             options=options,
             ledger=Ledger(options.budget),
             models=runtime.models,
-            capabilities=_Capabilities(),  # type: ignore[arg-type]
+            capabilities=_Capabilities(runtime.capability_system()),  # type: ignore[arg-type]
             memories=runtime.memory,
             static=True,
             agents=agents,

@@ -22,10 +22,11 @@ SHOWN = 15  # findings of one reviewer in the report
 
 def as_lines(findings: list[dict[str, Any]]) -> str:
     """The worst findings as passages that a model can cite."""
-    return "\n".join(
-        f"[{one['path']}:{one['line']}] {one['severity']} ({one['tool']} {one['rule']}): {one['message']}."
+    rows = [
+        f"[{one['path']}:{one['line']}] {one['message']} ({one['severity']}; {one['tool']} {one['rule']})."
         for one in findings[:TOLD]
-    )
+    ]
+    return "\n".join(rows)
 
 
 def as_review(reviewer: str, findings: list[dict[str, Any]], summary: str) -> dict[str, Any]:
@@ -109,7 +110,7 @@ def _table(reviews: list[dict[str, Any]]) -> str:
 
 def _entry(finding: dict[str, Any]) -> str:
     mark = {"confirmed": "confirmed", "refuted": "REFUTED"}.get(finding["verdict"], "not settled")
-    lines = finding["evidence"].split("\n", 1)[-1]
+    lines = finding["evidence"].split("\n\n", 1)[-1]
     place = f"**`{finding['path']}:{finding['line']}`**"
     head = f"{place} {finding['severity']}, {mark} ({finding['confidence']:.2f}): {finding['message']}"
     return f"{head}\n\n```text\n{lines}\n```"

@@ -131,7 +131,7 @@ def quote(finding: dict[str, Any], *, roots: tuple[str, ...]) -> str:
     first = max(1, finding["line"] - 1)
     shown = [f"{number}: {lines[number - 1].rstrip()[:160]}" for number in range(first, min(len(lines), finding["line"] + 3) + 1)]
     place = f"{path.relative_to(root)}:{finding['line']}"
-    return f"{finding['tool']} ({finding['rule']}) reports at {place}: {finding['message']}\n" + "\n".join(shown)
+    return f"{finding['tool']} ({finding['rule']}) reports at {place}: {finding['message']}.\n\n" + "\n".join(shown)
 
 
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)

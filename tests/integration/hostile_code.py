@@ -67,6 +67,7 @@ attempt("environment")(lambda: sorted(os.environ))
 attempt("descriptors")(lambda: sorted(map(int, os.listdir("/proc/self/fd")))[:-1])
 attempt("host name")(lambda: os.uname().nodename)
 attempt("user")(lambda: os.getuid())
+attempt("mounts")(lambda: {line.split()[1]: line.split()[3] for line in open("/proc/mounts")})
 attempt("interfaces")(lambda: [line.split(":")[0].strip() for line in open("/proc/net/dev") if ":" in line])
 
 for name, family, address in (
@@ -113,23 +114,23 @@ print(json.dumps(told))
 FORK_BOMB = "import os\nwhile True:\n    try: os.fork()\n    except OSError: pass\n"
 MEMORY_BOMB = "held = []\nwhile True: held.append(bytearray(8 << 20))\n"
 SHARED_MEMORY_BOMB = """
-import mmap, os
+import mmap, os, time
 for _ in range(3): os.fork()
 held = []
-while True:
+while len(held) < 64:  # of 4 MiB, in 8 processes: bounded, should nobody stop it
     piece = mmap.mmap(-1, 4 << 20)
     held.append(piece)
     for at in range(0, len(piece), 4096): piece[at] = 1
+time.sleep(60)
 """
 LOOP = "while True: pass\n"
 LOOPS = "import os, signal\nsignal.signal(signal.SIGXCPU, signal.SIG_IGN)\nfor _ in range(2): os.fork()\nwhile True: pass\n"
-DEAF = """
+DEAF = """# deaf to all signals
 import signal, sys, time
 for number in signal.valid_signals() - {9, 19}:
     try: signal.signal(number, signal.SIG_IGN)
     except OSError: pass
-print("deaf", flush=True)
-time.sleep(600)
+time.sleep(60)
 """
 DAEMON = """
 import os, signal, time
@@ -139,12 +140,12 @@ for _ in range(2):
         os._exit(0)
     os.setsid()
 for number in (1, 2, 15): signal.signal(number, signal.SIG_IGN)
-time.sleep(600)
+time.sleep(60)
 """
 FLOOD = "import os\nwhile True: os.write(1, b'x' * 65536)\n"
 KILL_ALL = """
 import os, signal, time
-if os.fork() == 0: time.sleep(600)
+if os.fork() == 0: time.sleep(60)
 os.kill(-1, signal.SIGKILL)
 print("alive")
 """
@@ -161,7 +162,7 @@ try:
 except OSError as error: print(error.errno)
 print(size, at)
 """
-EMPTY_FILES = "at = 0\nwhile True:\n    open(f'/tmp/{at}', 'x').close()\n    at += 1\n"
+EMPTY_FILES = "import time\nfor at in range(60_000): open(f'/tmp/{at}', 'x').close()\ntime.sleep(60)\n"
 MANY_FILES = """
 held = []
 try:

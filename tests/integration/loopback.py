@@ -31,14 +31,14 @@ class Loopback:
 
             def _answer(self, method: str, body: Any) -> None:
                 status, said = answer(method, self.path, body)
+                with outer._changed:
+                    outer.seen.append((method, self.path, body))
+                    outer._changed.notify_all()
                 text = said if isinstance(said, bytes) else json.dumps(said).encode()
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(text)))
                 self.end_headers()
                 self.wfile.write(text)
-                with outer._changed:
-                    outer.seen.append((method, self.path, body))
-                    outer._changed.notify_all()
 
             def log_message(self, *_: Any) -> None:
                 """Say nothing."""

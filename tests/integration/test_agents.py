@@ -1,6 +1,7 @@
 """Agents in whole runs: what is declared, what may be used, whose machine it is, and how agents work side by side."""
 
 import asyncio
+import os
 import threading
 
 import pytest
@@ -229,6 +230,26 @@ def test_what_a_model_was_told_of_beliefs_shows_in_the_labels_of_its_answer(runt
     assert not any("program" in label or "," in label for label in result.labels("answer"))
 
 
+def test_a_conclusion_comes_from_the_model_from_what_it_was_given_and_from_what_it_was_told(runtime):
+    @runtime.capability(effect="read")
+    def look() -> str:
+        return "seen"
+
+    runtime.models.register("wise", ScriptedModel(default='{"result": 1, "belief_updates": {"k": 2}}'))
+    flow = graph(
+        node(1, "INV", capability="look"),
+        node(2, "UMEM", key="k", belief_key="heard"),
+        node(3, "REASON", "told", model="wise", prompt="Why?", context="aam"),
+        node(4, "REASON", "given", model="wise", prompt="Why {x}?"),
+        edges=[(1, 2), (2, 3, "Control"), (3, 4, "Control")],
+        parameters=["x"],
+    )
+    machine = runtime.execute(dag_of(flow), x="so").machine("default")
+    assert machine.belief("k").source == "llm:wise, user"
+    set_by = [(one.label, one.after.source) for one in machine.transitions() if one.key == "k"]
+    assert set_by == [("REASON `told`", "llm:wise, tool:look"), ("REASON `given`", "llm:wise, user")]
+
+
 # ---- whose machine ---------------------------------------------------------------------------------------------------
 def test_the_flows_of_an_agent_share_its_machine_and_no_other_agent_sees_it(runtime):
     one = graph(
@@ -433,9 +454,21 @@ def test_a_plan_gets_what_its_agent_may_use_and_is_allowed_and_what_it_declares_
     plan.planned, plan.siblings = True, artifact.into_dag().siblings
     agents = Agents(runtime.flow_registry().snapshot(), Grants.parse(["read", "write"]), {"a": Grants.parse(["search"])})
     assert agents.terms(plan).grants.names == {"search", "read"}
-    narrow = agents.only(frozenset(["search", "write"])).terms(plan).grants
-    assert narrow.names == {"search"}
-    assert not narrow.admits("write")
+    bound = agents.planned(plan, frozenset(["search", "write"]))
+    assert bound.terms(plan).grants.names == {"search"}
+    assert not bound.terms(plan).grants.admits("write")
+
+
+def test_a_flow_that_a_plan_calls_brings_no_grants_of_its_agent(runtime):
+    artifact = compile(program(a=[graph(call(1, "b"))], b={"flows": [graph(node(1, "FENCE"))], "capabilities": ["read"]}))
+    plan = compile(from_json(graph(call(1, "b"), name="plan"))).into_dag().of_agent("a")
+    plan.planned, plan.siblings = True, artifact.into_dag().siblings
+    granted = {"b": Grants.parse(["read=/", "write"])}
+    agents = Agents(runtime.flow_registry().snapshot(), Grants.parse(["read=docs", "search"]), granted)
+    theirs = artifact.flows()["b", "main"]
+    assert agents.terms(theirs).grants.roots("read") == (os.path.abspath("docs"), "/")
+    called = agents.planned(plan, frozenset(["read", "search", "write"])).terms(theirs).grants
+    assert (called.names, called.roots("read")) == ({"read"}, (os.path.abspath("docs"),))
 
 
 # ---- agents side by side ---------------------------------------------------------------------------------------------

@@ -7,6 +7,8 @@ import threading
 import pytest
 
 from apxm import Agent, RunOptions, Runtime, ScriptedModel, compile
+from apxm.cli.exits import Exit
+from apxm.cli.main import main
 from apxm.errors import BindError, DeadlineError, DeniedError, InvalidError, TransientError
 from apxm.graph.contract import from_json
 from apxm.observability.events import Called, NodeRetried
@@ -360,6 +362,29 @@ def test_a_url_is_refused_before_the_run_unless_it_was_granted():
         with pytest.raises(DeniedError, match="without TLS"):
             world.run(remote(recipient=f"{peer.url}/in", protocol="https"), grants=[f"communicate={peer.url}"])
         assert [path for path, _, _ in peer.got] == ["/in"]
+
+
+def test_the_command_line_grants_a_url(tmp_path, capsys):
+    file = tmp_path / "tell.json"
+    with Peer() as peer:
+        nodes = [tell(protocol="http", recipient=f"{peer.url}/in", message="far away")]
+        file.write_text(json.dumps(flow("main", *nodes, entry=True)))
+        assert main(["run", str(file), "--no-record", "--quiet"]) == Exit.DENIED
+        assert peer.got == []
+        assert main(["run", str(file), "--no-record", "--quiet", "--grant", f"communicate={peer.url}"]) == Exit.OK
+        assert "far away" in capsys.readouterr().out
+
+
+def test_the_configuration_names_peers(tmp_path, capsys, monkeypatch):
+    file = tmp_path / "tell.json"
+    file.write_text(json.dumps(flow("main", tell(protocol="http", recipient="reviewer", message="far away"), entry=True)))
+    with Peer() as peer:
+        monkeypatch.setenv("APXM_PEERS", f"other=http://127.0.0.1:1, reviewer={peer.url}")
+        assert main(["run", str(file), "--no-record", "--quiet"]) == Exit.OK
+        assert "far away" in capsys.readouterr().out
+    monkeypatch.setenv("APXM_PEERS", "reviewer")
+    assert main(["run", str(file), "--no-record", "--quiet"]) == Exit.INVALID
+    assert "expected a list of `NAME=URL`" in capsys.readouterr().err
 
 
 def test_a_url_that_text_of_a_run_made_is_refused_too():

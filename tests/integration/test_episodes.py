@@ -122,6 +122,17 @@ def test_an_episode_says_in_which_frame_it_happened():
         assert sorted(one.path for one in made.memory.episodes) == [((5, 0),), ((5, 1),)]
 
 
+def test_what_is_read_from_the_record_comes_from_where_it_came_from_when_it_was_written():
+    write = graph(("say", "ASK", {"prompt": "Say."}), ("keep", "UMEM", {"key": "k", "memory_tier": "episodic"}), edges=[(1, 2)])
+    with runtime() as made:
+        made.execute(write)
+        for how in ({"key": "k"}, {"query": "k"}):
+            for tier in ("episodic", "all"):
+                read = made.execute(graph(("read", "QMEM", {"memory_tier": tier} | how)))
+                assert read.labels("read") == {f"memory:{tier}", "llm:scripted"}
+        assert made.execute(graph(("read", "QMEM", {"key": "other", "memory_tier": "all"}))).labels("read") == {"memory:all"}
+
+
 # ---- REFLECT ---------------------------------------------------------------------------------------------------------
 def reflect(after=(), inputs=(), **attributes):
     """A graph whose last node, `back`, reflects after all others; those numbered in `inputs` feed it."""

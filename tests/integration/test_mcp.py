@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -18,6 +20,7 @@ import pytest
 
 from apxm import CapabilityRecord, RunOptions, Runtime, compile, flow, step
 from apxm.errors import ApxmError, CapabilityError, DeniedError, InvalidError, TransientError, UnknownEffectError
+from apxm.graph.model import AgentGraph, Graph, Node, Program
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -202,6 +205,7 @@ def waiting():
         ("decent", {"effects": {"nothing": "read"}}, InvalidError, "has no tool `nothing`"),
         ("decent", {"effects": {"echo": "great"}}, InvalidError, "has the effect 'great'"),
     ],
+    ids=["exits", "mute", "endless", "schema", "name", "only", "effects", "effect"],
 )
 def test_a_server_of_no_use_is_refused_and_ended(
     runtime: Runtime, log: Path, habit: str, options: dict[str, Any], kind: type[ApxmError], said: str
@@ -345,7 +349,7 @@ def test_what_goes_wrong_is_said_with_its_hint(runtime: Runtime) -> None:
         return step.inv("hang", name="hang")
 
     async def hang() -> None:
-        await asyncio.sleep(60)
+        await asyncio.sleep(5)
 
     runtime.capability_system().register("hang", CapabilityRecord("Hang", hang, effect="read"))
 
@@ -384,6 +388,13 @@ def test_flows_of_one_name_are_told_apart_by_agent_or_refused(runtime: Runtime) 
     with pytest.raises(InvalidError, match=r"two programs have a flow `default\.shout`"):
         make_server(runtime, [shout, shout])
 
+    async def names(client: Client) -> list[str]:
+        return [tool.name for tool in (await client.list_tools()).tools]
+
+    node = Node(1, "loud", "INV", {"capability": "loud", "arg_text": "a", "arg_times": 1})
+    agents = [AgentGraph(agent, [Graph("say it", [node])]) for agent in ("one", "two")]
+    assert sorted(serving(runtime, names, Program(agents), shout)) == ["one.say_it", "shout", "two.say_it"]
+
 
 def test_calls_run_at_the_same_time_and_are_cancelled_with_their_request(runtime: Runtime) -> None:
     met, stopped, begun = threading.Barrier(2, timeout=SECONDS_MAX), threading.Event(), threading.Event()
@@ -416,8 +427,9 @@ def test_calls_run_at_the_same_time_and_are_cancelled_with_their_request(runtime
             await asyncio.sleep(0.005)
         task.cancel()
         await asyncio.wait([task])
-        while not stopped.is_set():
-            await asyncio.sleep(0.005)
+        async with asyncio.timeout(5):
+            while not stopped.is_set():
+                await asyncio.sleep(0.005)
         return sorted(result.structured_content for result in results)
 
     assert serving(runtime, both, together, forever) == [0, 1]
@@ -513,38 +525,109 @@ def test_the_official_client_calls_a_flow_over_real_standard_streams(source: Pat
 
 
 @contextmanager
-def http_server(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    process = subprocess.Popen(
-        served(*arguments, "--http", "0"), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
-    )
-    assert process.stderr is not None
-    assert process.stdout is not None
-    try:
-        lines: list[str] = []
-        while not lines or not lines[-1].startswith("listening on "):
-            lines.append(process.stderr.readline())
-            assert lines[-1], lines
-        yield process, lines[-1].split()[-1]
-    finally:
-        if process.poll() is None:
-            process.kill()
-        process.wait()
-        process.stderr.close()
-        process.stdout.close()
+def http_server(app: Any) -> Iterator[str]:
+    """An application on a port of this machine, in this process; gives its address."""
+    import uvicorn
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="on", timeout_graceful_shutdown=1))
+        thread = threading.Thread(target=asyncio.run, args=(server.serve(sockets=[listening]),))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listening.getsockname()[1]}/mcp"
+        finally:
+            server.should_exit = True
+            thread.join()
 
 
-def test_our_client_calls_a_flow_of_our_server_by_http_and_a_signal_ends_it(runtime: Runtime, source: Path) -> None:
-    @flow
-    def remote(text: str):
-        return step.inv("there.shout", text=text, times=2, name="there")
+@flow
+def remote(text: str):
+    return step.inv("there.shout", text=text, times=2, name="there")
 
-    with http_server(str(source)) as (process, url):
+
+def test_our_client_calls_a_flow_of_our_server_by_http(runtime: Runtime) -> None:
+    runtime.capability_system().register("loud", CapabilityRecord("Loud", loud, effect="read"))
+    with http_server(make_server(runtime, [shout]).streamable_http_app()) as url:
         with connect(runtime, "there", url=url, believe_hints=True) as made:
             assert made.names == ("there.shout",)
             assert runtime.capability_system().get("there.shout").effect.value == "read"
             assert runtime.execute(remote, text="ab").value == "ABAB"
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(SECONDS_MAX) == 128 + signal.SIGTERM
+        with pytest.raises(CapabilityError, match="cannot be reached"):
+            connect(runtime, "there", url=f"{url}/nothing")
+
+
+def test_an_answer_by_http_that_is_too_long_is_given_up(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("apxm.interop.mcp_streams.LINE_MAX", 2_000)
+    runtime.capability_system().register("loud", CapabilityRecord("Loud", loud, effect="read"))
+    app = make_server(runtime, [shout]).streamable_http_app(json_response=True)
+    with http_server(app) as url, connect(runtime, "there", url=url, timeout_ms=2_000) as made:
+        assert made.names == ("there.shout",)
+        invoke = runtime.capability_system().invoke
+        assert asyncio.run(invoke("there.shout", {"text": "a", "times": 10})) == "A" * 10
+        with pytest.raises(ApxmError):
+            asyncio.run(invoke("there.shout", {"text": "a", "times": 10_000}))
+
+
+def test_a_signal_ends_a_server_of_either_kind(source: Path, long_run: bool) -> None:
+    if not long_run:
+        pytest.skip("two processes of a second each; --long")
+    for more, stream in ((["--http", "0"], "stderr"), ([], "stdout")):
+        with subprocess.Popen(
+            served(str(source), *more), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT
+        ) as process:
+            assert process.stdin is not None
+            hello = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "x", "version": "1"}}
+            process.stdin.write(json.dumps({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": hello}).encode() + b"\n")
+            process.stdin.flush()
+            while b"listening on" not in (line := getattr(process, stream).readline()) and b'"id":1' not in line:
+                assert line
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(SECONDS_MAX) == 128 + signal.SIGTERM
+
+
+def test_a_client_that_goes_away_ends_what_it_asked_for(tmp_path: Path, long_run: bool) -> None:
+    if not long_run:
+        pytest.skip("a process of a second; --long")
+    (tmp_path / "hang.py").write_text(HANG)
+
+    async def session() -> None:
+        command, *rest = served(str(tmp_path / "hang.py"))
+        env = {"PYTHONPATH": str(ROOT), "MARK": str(tmp_path / "mark")}
+        async with Client(StdioServerParameters(command=command, args=rest, env=env)) as client:
+            task = asyncio.create_task(client.call_tool("hang", {}))
+            while not (tmp_path / "mark").exists():
+                await asyncio.sleep(0.01)
+            task.cancel()
+            await asyncio.wait([task])
+            asyncio.create_task(client.call_tool("hang", {}))  # noqa: RUF006
+            while (tmp_path / "mark").read_text().count("begun") < 2:
+                await asyncio.sleep(0.01)
+
+    asyncio.run(asyncio.wait_for(session(), SECONDS_MAX))
+    until(lambda: (tmp_path / "mark").read_text().count("ended") == 2)
+
+
+HANG = """
+import asyncio, os
+from apxm import CapabilityRecord, flow, step
+
+@flow
+def hang():
+    return step.inv("wait", name="wait")
+
+def note(word):
+    with open(os.environ["MARK"], "a") as file:
+        print(word, file=file)
+
+async def wait():
+    note("begun")
+    try:
+        await asyncio.sleep(600)
+    finally:
+        note("ended")
+
+CAPABILITIES = {"wait": CapabilityRecord("Wait", wait)}
+"""
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0:80", "example.org:80", "x", ":", "127.0.0.1:99999", "-1"])

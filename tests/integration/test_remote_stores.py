@@ -162,7 +162,7 @@ def test_a_lease_of_a_server_is_renewed(runtime, server, service):
 
     offer(runtime, "work", work)
     service.queues.put("q", 1)
-    dag = dag_of(claim(server_url=server.url, lease_ms=200), inv("work"), edges=((1, 2),))
+    dag = dag_of(claim(server_url=server.url, lease_ms=600), inv("work"), edges=((1, 2),))
     assert runtime.execute(dag, run=allowed(server)).value == "done"
     assert any(path.endswith("/renew") for _, path, _ in server.seen)
 

@@ -18,7 +18,18 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
-from apxm import CapabilityError, CapabilityRecord, ConfigError, RunOptions, Runtime, ScriptedModel, flow, step
+from apxm import (
+    AgentGraph,
+    CapabilityError,
+    CapabilityRecord,
+    ConfigError,
+    Program,
+    RunOptions,
+    Runtime,
+    ScriptedModel,
+    flow,
+    step,
+)
 from apxm.observability import metrics
 from apxm.observability.events import Called, Gap, NodeEnded, RunEnded, RunStarted
 from apxm.observability.metrics import MetricsServer, RunMetrics
@@ -163,6 +174,16 @@ def test_a_failure_is_marked_with_its_code_where_it_happened(runtime, kept):
     marked = {span.name: span.attributes["error.type"] for span in exporter.get_finished_spans() if not span.status.is_ok}
     assert marked == {"execute_tool fail": "capability", "INV breaks": "capability", "run default.broken": "fatal"}
     assert all(span.status.description is None for span in exporter.get_finished_spans())
+
+
+def test_a_message_is_a_call_of_an_agent(runtime, kept):
+    exporter, provider = kept
+    boss = flow(lambda: step.communicate("critic", message="hi", name="tell"), name="main")
+    critic = flow(lambda message: step.inv("join", parts=message, name="answer"), name="main")
+    with runtime.subscribe(RunTracer(provider)):
+        runtime.execute(Program([AgentGraph("boss", [boss]), AgentGraph("critic", [critic])], "team"))
+    (sent,) = (span for span in exporter.get_finished_spans() if span.name == "invoke_agent critic")
+    assert sent.attributes["gen_ai.agent.name"] == "critic"
 
 
 def test_a_run_continues_the_trace_of_its_caller(runtime, kept):

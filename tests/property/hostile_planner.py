@@ -132,6 +132,14 @@ class HostilePlanner:
         inner = sketch({3: ("LOOP", {"max_iterations": self.rng.choice((1, 3, 10**6))}, {"body": body})})
         return sketch({4: ("LOOP", {"max_iterations": self.rng.choice((1, 2, 10**9, 2**62))}, {"body": inner})})
 
+    def lists_within_lists(self) -> Any:
+        made = sketch({1: ("PRINT", {"message": "{item}"})}, "item->1:item", parameters=["item"])
+        for _ in range(self.rng.randint(1, 5)):
+            items = {1: ("CONST_STR", {"value": list(range(self.rng.choice((2, 60))))}), 2: ("MAP", {}, {"body": made})}
+            made = sketch({**items, 3: "MERGE"}, "1->2 2->3 item->3", parameters=["item"])
+        made["parameters"], made["edges"] = [], [edge for edge in made["edges"] if edge["from"] != "item"]
+        return made
+
     def two_of_one(self) -> Any:
         made = sketch({1: ("CONST_STR", {"value": 1}), 2: ("CONST_STR", {"value": 2})})
         made["nodes"][1][self.rng.choice(("id", "name"))] = made["nodes"][0][self.rng.choice(("id", "name"))]
@@ -186,6 +194,7 @@ CLEVER: tuple[Kind, ...] = (
     HostilePlanner.endless_items,
     HostilePlanner.flow_call,
     HostilePlanner.routed,
+    HostilePlanner.lists_within_lists,
 )
 KINDS: tuple[Kind, ...] = (
     *CLEVER,

@@ -77,7 +77,22 @@ def test_every_firing_rule_has_a_fault() -> None:
 
 
 def test_every_room_that_the_list_must_have_is_there() -> None:
-    assert set(ROOMS) == {"agents", "asking", "budget", "decoder", "engine", "firing", "plans", "scheduler", "validation"}
+    assert set(ROOMS) == {
+        "agents",
+        "asking",
+        "budget",
+        "coordination",
+        "capabilities",
+        "decoder",
+        "engine",
+        "firing",
+        "mcp",
+        "messages",
+        "plans",
+        "scheduler",
+        "validation",
+        "web",
+    }
 
 
 def refusals(file: str, names: frozenset[str]) -> Iterator[range]:

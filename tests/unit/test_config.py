@@ -21,3 +21,9 @@ def test_one_grant_without_its_list_is_refused_with_the_list_to_write():
         RunOptions(grants="read=docs")
     assert caught.value.hint == "grants=['read=docs']"
     assert RunOptions(grants=("read=docs",)).grants == ("read=docs",)
+
+
+@pytest.mark.parametrize("machines", [None, ["a"], "a"])
+def test_machines_that_are_no_map_are_refused(machines):
+    with pytest.raises(ConfigError, match=r"RunOptions\.machines is a .*, expected a map by agent; pass on what"):
+        RunOptions(machines=machines)

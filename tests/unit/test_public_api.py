@@ -42,10 +42,12 @@ SIGNATURES = {
     "Runtime.flow_registry": "(self) -> FlowRegistry",
     "Runtime.capability": "(self, name: str | None = None, **record: Any) -> Callable[[F], F]",
     "Runtime.close": "(self) -> None",
-    "RuntimeConfig": "(memory_config: MemoryConfig = ..., scheduler_config: SchedulerConfig = ..., prompt_config: PromptConfig = ...) -> None",
+    "RuntimeConfig": "(memory_config: MemoryConfig = ..., scheduler_config: SchedulerConfig = ..., "
+    "prompt_config: PromptConfig = ..., state_dir: str | None = None) -> None",
     "RunOptions": "(deadline_s: float | None = None, budget: Limits = ..., grants: Sequence[str] = (), trust: Sequence[str] = (), "
-    "run_id: str | None = None, on_failure: FailurePolicy = 'fail_fast', trace: bool = False, "
-    "check: bool = False, metadata: Mapping[str, str] = ..., machines: Mapping[str, Mapping[str, Any]] = ...) -> None",
+    "run_id: str | None = None, on_failure: FailurePolicy = 'fail_fast', wait: bool = False, trace: bool = False, "
+    "check: bool = False, message_depth: int = 0, metadata: Mapping[str, str] = ..., "
+    "machines: Mapping[str, Mapping[str, Any]] = ...) -> None",
     "RunHandle.events": "(self, after: int = 0) -> Iterator[Event]",
     "RunHandle.cancel": "(self, reason: str = 'cancelled by its handle') -> None",
     "RunHandle.result": "(self, timeout_s: float | None = None) -> ExecutionResult",

@@ -21,8 +21,8 @@ QUERY_MAX = 400  # what Brave takes
 TITLE_MAX, SNIPPET_MAX, URL_SHOWN_MAX = 300, 2_000, 2_000
 LIMITS = HttpLimits(bytes_max=2 * 1024 * 1024, total_s=20.0)
 
-BRAVE, TAVILY = "https://api.search.brave.com/res/v1/web/search", "https://api.tavily.com/search"
-FORMATS = ("brave", "tavily", "searxng")
+ADDRESSES = {"brave": "https://api.search.brave.com/res/v1/web/search", "tavily": "https://api.tavily.com/search"}
+FORMATS = (*ADDRESSES, "searxng")
 # Looked at in this order: the variable that names a provider, and what it holds.
 VARIABLES = {"BRAVE_API_KEY": "brave", "TAVILY_API_KEY": "tavily", "SEARXNG_URL": "searxng"}
 SET_ONE = "set BRAVE_API_KEY or TAVILY_API_KEY to your key, or SEARXNG_URL to the address of a SearXNG server that gives JSON"
@@ -99,7 +99,7 @@ def from_environment(environment: Mapping[str, str]) -> SearchProvider:
         if value and name == "searxng":
             return SearchProvider(name, value)
         if value:
-            return SearchProvider(name, BRAVE if name == "brave" else TAVILY, value)
+            return SearchProvider(name, ADDRESSES[name], value)
     raise ConfigError("`search_web` has no provider", hint=SET_ONE)
 
 

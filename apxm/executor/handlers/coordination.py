@@ -8,11 +8,13 @@ import socket
 from concurrent.futures import Future
 from contextlib import suppress
 from hashlib import blake2b
+from math import inf
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from apxm.coordination.checkpoint import misfit
 from apxm.errors import ApxmError, BindError, DeadlineError, DeniedError, InvalidError, StuckError, TransientError
 from apxm.executor.arguments import renderer, where
+from apxm.executor.asking import setting
 from apxm.executor.bind import Bound, Kind
 from apxm.graph.operation import Effect
 from apxm.observability.events import Paused
@@ -29,7 +31,6 @@ if TYPE_CHECKING:
     from apxm.executor.arguments import Render
     from apxm.executor.bind import Binder, NodeSpec, Services
     from apxm.executor.context import OpContext
-    from apxm.graph.operation import Operation
     from apxm.observability.events import Path
     from apxm.outcome import Outcome
 
@@ -40,14 +41,6 @@ REPLY_S = 0.005  # between looks whether a server has answered
 
 
 # ---- what they share -------------------------------------------------------------------------------------------------
-def _setting(spec: NodeSpec, name: str) -> Any:
-    """An attribute, or the default of its row."""
-    if name in spec.attributes:
-        return spec.attributes[name]
-    row: Operation = spec.op
-    return next(one.default for one in row.attributes if one.name == name)
-
-
 def _system(spec: NodeSpec, services: Services) -> CoordinationSystem:
     if services.coordination is None:
         raise BindError(f"{where(spec)}: this engine has no queues and checkpoints", hint="run it with a Runtime")
@@ -85,8 +78,12 @@ def _when(given: Any, then: Callable[[Any], Outcome], failed: Callable[[Transien
             return failed(error)
         return then(found)
 
+    def told(done: Future[Any]) -> None:
+        with suppress(RuntimeError):  # the runtime is closed: then the server will find out by itself
+            dropped(None if done.cancelled() or done.exception() is not None else done.result())
+
     def give_up() -> None:
-        future.add_done_callback(lambda done: dropped(None if done.exception() else done.result()))
+        future.add_done_callback(told)
 
     return Wait(REPLY_S, look, give_up)
 
@@ -110,6 +107,10 @@ class _Pace:
         seconds, self._next = self._next, min(self._next * 2, self._most)
         return max(0.0, min(seconds, self.end - self.clock()))
 
+    def left_ms(self) -> int:
+        """How long there is still to wait, at least 1; 0 when there is no end."""
+        return 0 if self.end == inf else max(1, round((self.end - self.clock()) * 1e3))
+
 
 # ---- CLAIM -----------------------------------------------------------------------------------------------------------
 class _Claimer:
@@ -121,7 +122,7 @@ class _Claimer:
         self.system = _system(spec, services)
         self.server = _permitted(spec, services, "server_url")
         self.queue = str(spec.attributes["queue"])
-        self.lease_ms, self.wait_ms = _setting(spec, "lease_ms"), _setting(spec, "max_wait_ms")
+        self.lease_ms, self.wait_ms = setting(spec, "lease_ms"), setting(spec, "max_wait_ms")
 
     def __call__(self, context: OpContext, *inputs: Any) -> Outcome:
         clock = self.system.clock
@@ -195,8 +196,8 @@ class _Pauser:
         self.notify = _permitted(spec, services, "notification_url")
         self.message = renderer(spec, spec.attributes["message"])
         self.id: Render | None = renderer(spec, spec.attributes["checkpoint_id"]) if "checkpoint_id" in spec.attributes else None
-        self.timeout_ms, self.schema = _setting(spec, "timeout_ms"), spec.attributes.get("answer_schema")
-        self.server_ms = _setting(spec, "poll_interval_ms") if self.server else None
+        self.timeout_ms, self.schema = setting(spec, "timeout_ms"), spec.attributes.get("answer_schema")
+        self.server_ms = setting(spec, "poll_interval_ms") if self.server else None
         self.has_default, self.default = "default" in spec.attributes, spec.attributes.get("default")
         self.waits = bool(services.waits or self.timeout_ms)
         self._check()
@@ -216,7 +217,7 @@ class _Pauser:
 
     def __call__(self, context: OpContext, *inputs: Any) -> Outcome:
         clock = self.system.clock
-        end = clock() + self.timeout_ms / 1e3 if self.timeout_ms else float("inf")
+        end = clock() + self.timeout_ms / 1e3 if self.timeout_ms else inf
         run_id, path, node = context.run.run_id, context.path, context.node
         asked = _Asked(
             self.id(inputs) if self.id is not None else _derived(run_id, path, node),
@@ -247,12 +248,11 @@ class _Pauser:
                     self._notify(asked, data)
             return self._look(asked, data, found)
 
-        def open_now() -> Any:
-            return asked.store.open(
-                asked.id, asked.message, data, run_id=asked.run_id, schema=self.schema, timeout_ms=self.timeout_ms
-            )
+        return _when(self._ask(asked, data), opened, _raise, lambda found: self._withdraw(asked))
 
-        return _when(open_now(), opened, _raise, lambda found: self._withdraw(asked))
+    def _ask(self, asked: _Asked, data: Any) -> Checkpoint | Future[Checkpoint]:
+        left_ms = asked.pace.left_ms()
+        return asked.store.open(asked.id, asked.message, data, run_id=asked.run_id, schema=self.schema, timeout_ms=left_ms)
 
     def _look(self, asked: _Asked, data: Any, found: Checkpoint | None) -> Outcome:
         """Take the answer, end, or wait for the next look."""
@@ -261,9 +261,7 @@ class _Pauser:
         if asked.pace.over():
             return _when(asked.store.expire(asked.id), lambda last: self._late(last), _raise, _ignored)
         if found is None or found.state != "open":  # another run closed it, or somebody forgot it: this one still asks
-            given = asked.store.open(
-                asked.id, asked.message, data, run_id=asked.run_id, schema=self.schema, timeout_ms=self.timeout_ms
-            )
+            given = self._ask(asked, data)
             return _when(given, lambda again: self._look(asked, data, again), _raise, lambda again: self._withdraw(asked))
 
         def look() -> Outcome:
@@ -328,9 +326,9 @@ class _Resumer:
         self.spec, self.system = spec, _system(spec, services)
         self.server = _permitted(spec, services, "server_url")
         self.id = renderer(spec, spec.attributes["checkpoint"])
-        poll_ms = _setting(spec, "poll_interval_ms")
+        poll_ms = setting(spec, "poll_interval_ms")
         self.server_ms = poll_ms if self.server else None
-        self.wait_ms = spec.attributes.get("timeout_ms", poll_ms * _setting(spec, "poll_max_attempts"))
+        self.wait_ms = spec.attributes.get("timeout_ms", poll_ms * setting(spec, "poll_max_attempts"))
 
     def __call__(self, context: OpContext, *inputs: Any) -> Outcome:
         clock = self.system.clock

@@ -43,7 +43,7 @@ def _bind_query(spec: NodeSpec, services: Services) -> Bound:
     bound = Bound(Kind.SYNC, read, Effect.READ, label=f"memory:{tier}", owns=True)
     if "staging_id" not in spec.attributes:
         return bound
-    return believed(bound, f"_stage:{spec.attributes['staging_id']}", lambda context: f"memory:{tier}")
+    return believed(spec, bound, f"_stage:{spec.attributes['staging_id']}", lambda context: f"memory:{tier}")
 
 
 def _read_key(spec: NodeSpec) -> Callable[..., Any]:
@@ -51,7 +51,12 @@ def _read_key(spec: NodeSpec) -> Callable[..., Any]:
     wanted, tier = spec.attributes.get("where"), spec.attributes.get("memory_tier", "stm")
 
     def read(context: OpContext, *inputs: Any) -> Any:
-        return context.run.memory.view(context.agent).find(key(inputs), tier=tier, where=wanted)
+        memory = context.run.memory.view(context.agent)
+        if tier == "stm":
+            return memory.find(key(inputs), where=wanted)
+        value, labels = memory.find_in(tier, key(inputs), wanted)
+        context.owe(labels)
+        return value
 
     return read
 
@@ -71,7 +76,9 @@ def _search(spec: NodeSpec) -> Callable[..., Any]:
 
     def read(context: OpContext, *inputs: Any) -> Any:
         memory = context.run.memory.view(context.agent)
-        return memory.search(query(inputs), tier=tier, limit=limit, min_score=min_score, where=wanted)
+        entries, labels = memory.search_in(tier, query(inputs), limit, min_score, wanted)
+        context.owe(labels)
+        return entries
 
     return read
 
@@ -92,7 +99,8 @@ def _bind_update(spec: NodeSpec, services: Services) -> Bound:
         try:
             memory = context.run.memory.view(context.agent)
             if recorded:
-                return memory.record(name, value(inputs), context.place())
+                labels = (*context.taint(), *(label for one in context.sources() for label in one))
+                return memory.record(name, value(inputs), context.place(), tuple(dict.fromkeys(labels)))
             return memory.keep(name, value(inputs), ttl_ms)
         except InvalidError as error:
             raise InvalidError(f"UMEM `{context.name}`: {error}") from error
@@ -100,7 +108,7 @@ def _bind_update(spec: NodeSpec, services: Services) -> Bound:
     bound = Bound(Kind.SYNC, write, Effect.IDEMPOTENT, owns=True)
     if "belief_key" not in given:
         return bound
-    return believed(bound, given["belief_key"], lambda context: source_of(spec, context, places))
+    return believed(spec, bound, given["belief_key"], lambda context: source_of(spec, context, places))
 
 
 def _stored(spec: NodeSpec) -> tuple[Callable[[Sequence[Any]], Any], Collection[int]]:

@@ -12,6 +12,7 @@ from apxm.aam.machine import BELIEFS_MAX, GOALS_MAX
 from apxm.errors import BindError, InvalidError, PlanError
 from apxm.executor.arguments import shown, where
 from apxm.executor.asking import Asker, prompt_renderer, setting
+from apxm.executor.believing import drawn_from, label_of
 from apxm.executor.bind import Bound, Kind
 from apxm.executor.inner import InnerPlans
 from apxm.executor.plan_text import refusal
@@ -92,11 +93,12 @@ def bind_reason(spec: NodeSpec, services: Services) -> Bound:
         beliefs, goals = answer.get("belief_updates", {}), [_goal(given) for given in answer.get("new_goals", ())]
         _refuse_too_many(machine, beliefs, goals)
         outcome = answer["result"] if plan is None else inner.splice(context, plan, answer["result"])
+        drawn, label = drawn_from(source, context, told=planner.asker.offers_agent), label_of(context)
         for key, given in beliefs.items():
             value, confidence = _belief(given)
-            machine.believe(key, value, source=source, confidence=confidence, label="REASON")
+            machine.believe(key, value, source=drawn, confidence=confidence, label=label)
         for goal in goals:
-            machine.set_goal(goal, label="REASON")
+            machine.set_goal(goal, label=label)
         return outcome
 
     return Bound(Kind.ASYNC, reason, Effect.PAID, label=source)
@@ -223,10 +225,10 @@ def _constraints(spec: NodeSpec) -> list[str]:
 
 def _known(context: OpContext, key: str) -> list[str]:
     """What memory has under a key, as a part of the prompt; nothing when it has nothing."""
-    value = context.run.memory.view(context.agent).find(key, tier="all")
+    value, labels = context.run.memory.view(context.agent).find_in("all", key)
     if value is None:
         return []
-    context.owe(("memory:all",))
+    context.owe(("memory:all", *labels))
     return [f"What is remembered as `{key}`:\n{fence('memory', as_text(value))}"]
 
 

@@ -60,7 +60,7 @@ class _Reflection:
             return "\n\n".join(parts)
         now, past = self._episodes(context, inputs, episodes)
         if now or past:
-            context.owe(("memory:episodic",))
+            context.owe(("memory:episodic", *(label for one in (*now, *past) for label in one.labels)))
         parts.append(_shown("episodes", "Episodes of this run, oldest first:", now) if now else "This run has no episodes of it.")
         if past:
             parts.append(_shown("past", "Earlier episodes of this agent, oldest first:", past))
@@ -120,7 +120,8 @@ def bind_reflect(spec: NodeSpec, services: Services) -> Bound:
         run = context.run
         if run.episodes is not None:
             took_ms = (perf_counter() - began) * 1e3
-            run.episodes.add(run.run_id, context.place(), "reflection", context.name, took_ms, value=settle(answer))
+            place, labels = context.place(), (asker.label,)
+            run.episodes.add(run.run_id, place, "reflection", context.name, took_ms, value=settle(answer), labels=labels)
         return answer
 
     return Bound(Kind.ASYNC, reflect, Effect.PAID, label=asker.label)

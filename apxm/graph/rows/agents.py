@@ -61,10 +61,10 @@ ROWS = (
         "communication",
         "Sends a message to another agent and gives the reply. `local` runs the recipient's flow `communicate`, else `main`, "
         "as a child frame; `broadcast` those of all other agents, and gives {agent: reply}, with {error} in place of the reply "
-        "of one that failed; `http` posts it as JSON to a registered peer, or to a URL that was granted, and gives the JSON value "
-        "of the answer. The flow gets the message by its parameters: `message`, `sender` and `channel`, or the only one. The "
-        "message is `message`, else the first input that no text uses. With `reply` false it gives {id, to, accepted} at once "
-        "(to broadcast a list of them, over http when the peer has it): the recipients run besides, the flow of the sender "
+        "of one that failed; `http` posts it as JSON to a registered peer, or to a URL that was granted, and gives the JSON "
+        "value of the answer. The flow gets the message by its parameters: `message`, `sender` and `channel`, or the only one. "
+        "The message is `message`, else the first input that no text uses. With `reply` false it gives {id, to, accepted} at "
+        "once (to broadcast a list of them, over http when the peer has it): the recipients run besides, the flow of the sender "
         "is not over before they are, and fails when one of them does. At most 16 messages cause each other in a row.",
         Effect.GUARDED,
         Latency.MEDIUM,

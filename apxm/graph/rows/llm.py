@@ -106,8 +106,8 @@ ROWS = (
         "REFLECT",
         28,
         "reasoning",
-        "Asks a model to look back: shows it the inputs that no text uses, the newest episodes of this run, and with what is left "
-        "of `history_limit` earlier ones of the agent. Gives {insights, patterns, recommendations, summary}, which it also "
+        "Asks a model to look back: shows it the inputs that no text uses, the newest episodes of this run, and with what is "
+        "left of `history_limit` earlier ones of the agent. Gives {insights, patterns, recommendations, summary}, which it also "
         "writes as an episode.",
         Effect.PAID,
         Latency.MEDIUM,

@@ -15,7 +15,8 @@ ROWS = (
         "a named port; `args`, and after them the positional inputs that no placeholder uses, fill the parameters that are "
         "still free, in the order of the capability's signature. Placeholders are filled as values, not as text: `{0}` alone "
         "is the input itself. The arguments are checked against the closed schema of the capability: malformed ones are "
-        "refused, never guessed.",
+        "refused, never guessed. What comes from a model or the web does not reach an argument of a guarded capability, unless "
+        "the run, its record or a person says so.",
         None,
         Latency.MEDIUM,
         attributes=(
@@ -24,6 +25,13 @@ ROWS = (
             Attribute("arg_*", "filled", "one argument by name: `arg_path` is the argument `path`"),
             Attribute("args", "filled", "leading arguments without a name, as a list"),
             Attribute("timeout_ms", "int", "limit of one call; by default the capability's own", least=1),
+            Attribute(
+                "retries",
+                "int",
+                "how often a call that may be repeated is tried again: by default twice; a guarded one only with its key, and "
+                "only if this says so",
+                least=0,
+            ),
         ),
     ),
     Operation(
@@ -31,8 +39,8 @@ ROWS = (
         20,
         "memory",
         "Reads memory. `key` gives the stored value, or null. `query` gives a list of {key, value, score}, best first, of at "
-        "most `limit` entries with at least `min_score`. With neither, the first input is the query. Tier `episodic` has what the "
-        "agent put on record (`key` gives the newest of that type) and its calls as maps. Tier `all` looks into STM, then "
+        "most `limit` entries with at least `min_score`. With neither, the first input is the query. Tier `episodic` has what "
+        "the agent put on record (`key` gives the newest of that type) and its calls as maps. Tier `all` looks into STM, then "
         "LTM, then episodic memory, and copies what it found in LTM into STM.",
         Effect.READ,
         Latency.LOW,

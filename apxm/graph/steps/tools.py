@@ -24,12 +24,12 @@ class ToolsSteps(Adding):
         params_json: Any = UNSET,
         args: Any = UNSET,
         timeout_ms: int | None = None,
+        retries: int | None = None,
         name: str | None = None,
         after: After = (),
         order_after: After = (),
         on: tuple[Ref, str] | None = None,
         fallback: Any = UNSET,
-        retries: int | None = None,
         **ports: Any,
     ) -> Ref:
         """Calls a capability."""
@@ -40,8 +40,8 @@ class ToolsSteps(Adding):
             params_json=params_json,
             args=args,
             timeout_ms=timeout_ms,
-            fallback=fallback,
             retries=retries,
+            fallback=fallback,
             name=name,
             after=after,
             order_after=order_after,

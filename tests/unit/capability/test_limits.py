@@ -11,7 +11,7 @@ import pytest
 from apxm.capability.limits import Bucket, Rate, Turnstile
 from apxm.capability.record import CapabilityRecord
 from apxm.capability.system import CapabilitySystem
-from apxm.errors import InvalidError
+from apxm.errors import InvalidError, UnknownEffectError
 from apxm.testing.clock import VirtualClock
 
 if TYPE_CHECKING:
@@ -181,6 +181,28 @@ def test_a_loop_that_was_closed_while_it_waited_gives_its_turn_back() -> None:
     assert turnstile.waiting == 0
     waiting._log_destroy_pending = False  # type: ignore[attr-defined]
     alive.close()
+
+
+def test_a_call_that_hangs_does_not_keep_its_turn(system: CapabilitySystem) -> None:
+    go = Event()
+
+    def work(hang: bool) -> str:
+        if hang:
+            go.wait(20)
+        return "done"
+
+    system.register("work", CapabilityRecord("x", work, concurrency=1))
+
+    async def drive() -> str:
+        with pytest.raises(UnknownEffectError, match="did not answer within"):
+            await system.invoke("work", {"hang": True}, timeout_ms=20)
+        done: str = await system.invoke("work", {"hang": False})
+        return done
+
+    assert asyncio.run(drive()) == "done"
+    assert system.abandoned() == ["work"]
+    assert system.stats()["work"]["in_flight"] == 0
+    go.set()
 
 
 # --- rates --------------------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
 from apxm.capability.policy import UNTRUSTED, Allow, Deny, Edit, Request, Trust, approved, matches, untrusted
@@ -120,6 +121,23 @@ def test_what_an_interceptor_makes_of_the_arguments_is_checked(
     system.intercept(lambda request: Edit(arguments))
     with pytest.raises(InvalidError, match=problem):
         call(system, a="x")
+
+
+def test_arrays_go_through_interceptors_as_any_value_does(system: CapabilitySystem) -> None:
+    def total(values: np.ndarray) -> float:
+        return float(values.sum())
+
+    seen: list[Any] = []
+
+    def look(request: Request) -> Allow:
+        seen.append(dict(request.labels))
+        return Allow()
+
+    system.register("total", CapabilityRecord("x", total, effect="pure"))
+    system.intercept(lambda request: Edit({"values": request.arguments["values"] * 2}))
+    system.intercept(look)
+    assert asyncio.run(system.invoke("total", {"values": np.ones(3)})) == 6.0
+    assert seen == [{"values": ()}]
 
 
 def test_an_interceptor_may_repair_what_the_schema_would_refuse(system: CapabilitySystem) -> None:

@@ -213,13 +213,16 @@ def test_a_generator_that_knows_no_end_is_stopped(
 
 
 def test_a_generator_on_a_thread_stops_when_nobody_waits_any_more(system: CapabilitySystem) -> None:
-    began, closed = threading.Event(), threading.Event()
+    began, go, closed = threading.Event(), threading.Event(), threading.Event()
+    given: list[int] = []
 
     def endless() -> Iterator[int]:
         try:
-            while True:
+            for n in range(50):
                 began.set()
-                yield 1
+                go.wait(10)
+                yield n
+                given.append(n)
         finally:
             closed.set()
 
@@ -234,8 +237,10 @@ def test_a_generator_on_a_thread_stops_when_nobody_waits_any_more(system: Capabi
             await task
 
     asyncio.run(drive())
+    assert system.abandoned() == ["tool"]  # its thread is still inside of it
+    go.set()
     assert closed.wait(10)
-    assert system.abandoned() == []
+    assert given == []
 
 
 # --- keys and lost calls ------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+
 @pytest.fixture
 def system() -> Iterator[CapabilitySystem]:
     system = CapabilitySystem()

@@ -13,11 +13,13 @@ from apxm import RunOptions, Runtime, flow, step
 from apxm.capability.grants import Grants
 from apxm.capability.system import CapabilitySystem
 from apxm.capability.tools.search import SearchProvider, from_environment
+from apxm.cli.main import main
 from apxm.errors import ApxmError, CapabilityError, ConfigError, DeniedError, InvalidError, TransientError
 from tests.unit.capability.loopback import Loopback, http
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 PAGE = http("200 OK", "grüß".encode(), "Content-Type: text/html; charset=utf-8", "ETag: x", "Set-Cookie: a=b")
 
@@ -96,6 +98,24 @@ def test_a_program_needs_a_host_granted_and_gets_what_is_labelled_web() -> None:
         result = runtime.execute(page, url=server.url, run=RunOptions(grants=[f"http_get={server.peer}"]))
         assert result.value["text"] == "grüß"
         assert result.labels("return") == {"user", "web"}
+
+
+def test_what_strangers_wrote_reaches_no_guarded_capability_unless_it_is_trusted() -> None:
+    @flow
+    def forward(url: str):
+        page = step.inv("http_get", url, name="page")
+        return step.inv("send", page, name="send")
+
+    sent: list[Any] = []
+    with Loopback(PAGE) as server, Runtime() as runtime:
+        runtime.capability(name="send", description="Send it", effect="guarded")(sent.append)
+        grants = [f"http_get={server.peer}"]
+        with pytest.raises(DeniedError, match="comes from `web`, which is not trusted") as refused:
+            runtime.execute(forward, url=server.url, run=RunOptions(grants=grants))
+        assert refused.value.code == "policy"
+        assert sent == []
+        runtime.execute(forward, url=server.url, run=RunOptions(grants=grants, trust=["web=send"]))
+        assert len(sent) == 1
 
 
 def test_a_grant_that_is_no_host_is_refused_before_the_run(system: CapabilitySystem) -> None:
@@ -233,6 +253,19 @@ def call_as_program(name: str, argument: str) -> Any:
 
     with Runtime() as runtime:
         return runtime.execute(asks, text=argument)
+
+
+def test_the_command_line_asks_the_provider_of_the_configuration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "find.py").write_text(
+        "from apxm import flow, step\n\n@flow\ndef find(text: str):\n    return step.inv('search_web', text, name='found')\n"
+    )
+    with Loopback(http("200 OK", json.dumps(ANSWERS["searxng"]).encode())) as server:
+        (tmp_path / "apxm.toml").write_text(f'[search]\nprovider = "searxng"\nurl = "{server.url}"\n')
+        order = ["run", str(tmp_path / "find.py"), "--param", "text=x", "--config", str(tmp_path / "apxm.toml"), "--no-record"]
+        assert main([*order, "--grant", "search_web", "--quiet"]) == 0
+    assert json.loads(capsys.readouterr().out) == HITS
+    assert main([*order, "--quiet"]) != 0
+    assert "capability `search_web` is not granted" in capsys.readouterr().err
 
 
 def test_the_environment_names_the_provider_and_the_key_stays_out_of_sight() -> None:

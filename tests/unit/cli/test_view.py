@@ -14,6 +14,7 @@ from apxm.observability.events import (
     NodeEnded,
     NodeRetried,
     NodeStarted,
+    Paused,
     Printed,
     RunStarted,
 )
@@ -125,3 +126,12 @@ def test_a_running_node_says_how_far_it_is() -> None:
     assert state_of(row) == "read (MAP) 37 of 120"
     row.frames_total = 0
     assert state_of(row) == "read (MAP) round 38"
+
+
+def test_a_question_is_shown_with_the_command_that_answers_it(progress: Progress) -> None:
+    story = [NodeStarted((), 3, "answer", "PAUSE", at=0.0), Paused((), 3, "pay 42", "Pay\x1b[31m\nthat [bold]?")]
+    told = "? Pay\\x1b[31m that [bold]?  (`apxm answer 'pay 42' VALUE`)"
+    assert said_by_lines(progress, story)[0].endswith(told)
+    above, picture = drawn(progress, story)
+    assert above.strip() == told
+    assert "waits for a person: pay 42" in picture

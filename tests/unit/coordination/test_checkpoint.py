@@ -62,6 +62,25 @@ def test_of_many_answers_at_once_one_is_taken(tmp_path, clock):
         store.close()
 
 
+def test_an_answer_between_the_look_and_the_storing_of_another_one_wins(tmp_path, clock):
+    other = Store(lambda: tmp_path, clock)
+    Checkpoints(other).open("c", "?")
+    looks = []
+
+    def late_clock():
+        looks.append(1)
+        if len(looks) == 2:  # the first is the look, the second the storing
+            Checkpoints(other).answer("c", "first")
+        return clock()
+
+    mine = Store(lambda: tmp_path, late_clock)
+    with pytest.raises(InvalidError, match="was answered already"):
+        Checkpoints(mine).answer("c", "second")
+    assert Checkpoints(other).get("c").answer == "first"
+    mine.close()
+    other.close()
+
+
 def test_an_answer_must_fit_the_schema(checkpoints):
     checkpoints.open("c", "?", schema=YES_OR_NO)
     with pytest.raises(InvalidError, match=r"takes no such answer: \"maybe\" is not one of") as refused:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from apxm.coordination.queue import ATTEMPTS_MAX, DATA_BYTES_MAX, Claim, QueueStat
-from apxm.errors import FailureClass, InvalidError, UnknownEffectError
+from apxm.coordination import queue as queue_module
+from apxm.coordination import store as store_module
+from apxm.coordination.queue import ATTEMPTS_MAX, DATA_BYTES_MAX, Claim, Queues, QueueStat
+from apxm.coordination.store import Store
+from apxm.errors import FailureClass, InvalidError, TransientError, UnknownEffectError
 
 
 def taken(queues, queue="q", lease_ms=1_000):
@@ -93,6 +96,25 @@ def test_a_late_acknowledgement_counts_while_nobody_else_had_the_task(queues, cl
     clock.pass_ms(5_000)
     queues.acknowledge(claim.task_id, claim.token)
     assert queues.stats() == []
+
+
+def test_between_the_look_for_a_task_and_its_taking_nobody_gets_in(queues, tmp_path, clock, monkeypatch):
+    monkeypatch.setattr(store_module, "BUSY_S", 0.01)
+    other = Store(lambda: tmp_path, clock)
+    assert Queues(other).claim("q", "you", 1_000) is None
+    queues.put("q", 1)
+    met = []
+
+    def token(size):
+        with pytest.raises(TransientError):
+            Queues(other).claim("q", "you", 1_000)
+        met.append(size)
+        return "x" * size
+
+    monkeypatch.setattr(queue_module.secrets, "token_hex", token)
+    assert taken(queues) == 1
+    assert met
+    other.close()
 
 
 def test_a_renewed_lease_counts_from_now(queues, clock):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import pytest
@@ -138,6 +139,7 @@ def test_the_same_replies_give_the_same_paths_and_outputs():
         ran = run(answer(LOOK))
         told.append((ran.value, ran.result.splices[0].digest, [getattr(event, "path", None) for event in ran.result.events()]))
     assert told[0] == told[1]
+    assert told[0][1].startswith("bb3ff8ba")  # whatever apxm it is: a plan is named by what it holds
 
 
 # ---- what is refused -------------------------------------------------------------------------------------------------
@@ -173,6 +175,14 @@ def test_all_problems_of_a_plan_are_named_at_once():
     problems = refused(sketch(nodes))
     for each in ("cannot hold EXC", "`SING`", "`wipe`, which this plan may not call", "`default.no`, which is not there"):
         assert each in problems
+
+
+def test_an_error_does_not_grow_with_what_a_model_writes():
+    long = {"name": "x", "nodes": [{"id": n, "name": f"n{n}", "op": "a" * 2_000, "b" * 2_000: 1} for n in range(60)], "edges": []}
+    ran = run(answer(long))
+    assert len(ran.error.problems) == 50
+    assert len(str(ran.error)) < 200_000
+    assert len(ran.model.calls[1].prompt.messages[-1].content) < 20_000
 
 
 def test_an_operation_in_a_region_is_looked_at_too():
@@ -345,6 +355,30 @@ def test_a_plan_counts_its_regions_and_every_iteration_of_its_loops():
     assert "11 nodes, counted" in refused(many, scheduler=scheduler)
 
 
+def lists_within_lists(levels):
+    """A plan without any bound of its own: how many items there are is known only when it runs."""
+    items = ("CONST_STR", {"value": list(range(40))})
+    made = sketch({1: ("PRINT", {"message": "{item}"})}, "item->1:item", parameters=["item"])
+    for _ in range(levels - 1):
+        made = sketch({1: items, 2: ("MAP", {}, {"body": made}), 3: "MERGE"}, "1->2 2->3 item->3", parameters=["item"])
+    return sketch({1: items, 2: ("MAP", {}, {"body": made})}, "1->2")
+
+
+def test_a_plan_over_lists_within_lists_ends_at_the_bound_of_firings():
+    ran = run(answer(lists_within_lists(5)), scheduler=SchedulerConfig(max_spliced_firings=500))
+    assert ran.error.code == "limit"
+    assert "more than 500 nodes fired since the first plan of a model" in str(ran.error)
+    assert 500 < ran.result.stats.executed < 2_600  # it is looked at once in a lease
+
+
+def test_what_fired_before_the_first_plan_does_not_count():
+    first, second = lists_within_lists(2)["nodes"]
+    nodes = {21: (first["op"], first["attributes"]), 22: (second["op"], {}, second["regions"])}
+    graph = planning({}, "21->22 22~>9", nodes=nodes)
+    bound = SchedulerConfig(max_spliced_firings=2_500)
+    assert run(answer(lists_within_lists(2)), graph, scheduler=bound).result.stats.executed > 3_000
+
+
 def test_a_splice_is_charged_to_the_budget_and_one_too_many_is_not_made():
     ran = run(answer(SAY), budget=Limits(splices=1))
     assert (ran.value, ran.ledger.spent()["splices"], ran.ledger.reserved()["splices"]) == ("hello", 1, 0)
@@ -384,6 +418,32 @@ def test_a_node_that_spliced_is_never_fired_again():
     graph = planning({"retries": 5, "tools": ["flaky"]})
     ran = run(answer(sketch({1: ("INV", {"capability": "flaky"})})), graph, grants=("flaky",), prepare=flaky)
     assert (ran.error.failure, ran.asked, len(ran.result.splices)) == (FailureClass.TRANSIENT, ["n9"], 1)
+
+
+def test_a_deadline_ends_a_plan_and_leaves_nothing():
+    def endless(runtime):
+        @runtime.capability("never", effect="read")
+        async def never() -> None:
+            await asyncio.Event().wait()
+
+    inner = sketch({1: ("INV", {"capability": "never"}), 2: ("INV", {"capability": "look", "arg_text": "x"})}, "1=>2")
+    graph = planning({"tools": ["never", "look"]})
+    ran = run(answer(inner), graph, grants=("never", "look"), prepare=endless, deadline_s=0.05)
+    assert (ran.error.code, len(ran.result.splices), ran.calls) == ("deadline", 1, [])
+    assert not any(ran.ledger.reserved().values())
+
+
+def test_check_mode_holds_for_plans_too():
+    inner = sketch({1: ("CONST_STR", {"value": [1]}), 2: ("INV", {"capability": "change"})}, "1->2")
+
+    def changing(runtime):
+        @runtime.capability("change", effect="pure")
+        def change(of: list) -> int:
+            of.append(2)
+            return 1
+
+    graph = planning({"tools": ["change"]})
+    assert run(answer(inner), graph, grants=("change",), prepare=changing, check=True).error.code == "changed_input"
 
 
 def test_everything_in_a_plan_owes_its_model(monkeypatch):

@@ -12,6 +12,7 @@ from apxm.executor.believing import believed, source_of
 from apxm.executor.bind import Bound, Kind
 from apxm.executor.context import OpContext
 from apxm.executor.handlers.machine import BINDERS
+from apxm.executor.handlers.memory import BINDERS as MEMORY
 from apxm.graph.operation import Effect
 from apxm.memory.system import MemorySystem
 from tests.unit.executor.firing import services, spec
@@ -140,7 +141,13 @@ def test_a_handler_that_waits_can_be_believed_too(context):
     async def slow(context, value):
         return value + 1
 
-    bound = believed(Bound(Kind.ASYNC, slow, Effect.READ), "k", lambda context: "here")
+    bound = believed(spec("QMEM"), Bound(Kind.ASYNC, slow, Effect.READ), "k", lambda context: "here")
     assert asyncio.run(bound.fn(context, 1)) == 2
     belief = context.run.machine("me").belief("k")
     assert (belief.value, belief.source) == (2, "here")
+
+
+@pytest.mark.parametrize("key", ["", "x" * 1001])
+def test_a_belief_without_a_usable_key_is_refused_when_it_is_bound(key):
+    with pytest.raises(BindError, match=r"UMEM `n` \(node 7\) of flow `main`: belief key .* is not a text of 1 to 1000"):
+        MEMORY["UMEM"](spec("UMEM", {"key": "k", "value": 1, "belief_key": key}), services())

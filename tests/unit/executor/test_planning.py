@@ -37,7 +37,7 @@ def test_reason_gives_its_result_and_applies_beliefs_and_goals_to_its_agent():
     assert held == {"sky": ("blue", 1.0, source), "rain": (False, 0.8, source), "map": (beliefs["map"], 1.0, source)}
     wanted = [(goal.id, goal.description, goal.priority, goal.status, goal.parent) for goal in ran.machine.goals()]
     assert wanted == [("stay dry", "stay dry", 50, "active", None), ("g", "go home", 3, "active", "stay dry")]
-    assert {change.label for change in ran.machine.transitions()} == {"REASON"}
+    assert {change.label for change in ran.machine.transitions()} == {"REASON `n9`"}
 
 
 def test_a_goal_that_is_said_again_is_the_same_goal():

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import threading
 from contextlib import contextmanager
 
 import pytest
@@ -9,7 +10,8 @@ import pytest
 from apxm import CapabilityRecord, Graph, RunOptions, Runtime, ScriptedModel, ToolCall
 from apxm.budget import Limits
 from apxm.errors import BindError, BudgetError, DeadlineError, DeniedError, ModelError, RunCancelled, TransientError
-from apxm.executor.toolbox import CALLS_AT_ONCE, CALLS_MAX, RESULT_CHARS_MAX
+from apxm.executor.toolbox import CALLS_AT_ONCE, RESULT_CHARS_MAX
+from apxm.graph.operation import TURN_CALLS
 from apxm.llm.base import Reply, Tool, Usage
 from apxm.llm.resilience import RetryPolicy
 from apxm.llm.scripted import Rule
@@ -159,14 +161,14 @@ def test_a_long_result_is_cut_and_says_so():
 
 
 def test_a_turn_asks_for_so_many_calls_at_most_and_runs_so_many_at_once():
-    model = scripted(look(*(f"place {n}" for n in range(CALLS_MAX + 2))), "fine")
+    model = scripted(look(*(f"place {n}" for n in range(TURN_CALLS + 2))), "fine")
     with world(model) as (runtime, made):
         runtime.execute(program(), run=RunOptions(grants=["look"]))
-    assert len(made.calls) == CALLS_MAX
+    assert len(made.calls) == TURN_CALLS
     assert made.most == CALLS_AT_ONCE
     heard = [turn.content for turn in model.calls[1].prompt.messages if turn.role == "tool"]
-    assert len(heard) == CALLS_MAX + 2
-    assert all("not called" in text for text in heard[CALLS_MAX:])
+    assert len(heard) == TURN_CALLS + 2
+    assert all("not called" in text for text in heard[TURN_CALLS:])
 
 
 # ---- grants and provenance -------------------------------------------------------------------------------------------
@@ -200,9 +202,11 @@ def sending(answer_from):
 
 def test_an_answer_comes_from_the_tools_that_were_called_and_from_no_others():
     assert sending(scripted("nothing was called")) == ["sent nothing was called"]
-    with pytest.raises(DeniedError, match=r"`text` comes from `web`") as refused:
-        sending(scripted(look("roof"), "the roof is fine"))
-    assert refused.value.node == "send"
+    assert sending(scripted(ToolCall("", "look", {"plce": "roof"}), "it was not reached")) == ["sent it was not reached"]
+    for place in ("roof", "nowhere"):  # what a tool says when it fails comes from it too
+        with pytest.raises(DeniedError, match=r"`text` comes from `web`") as refused:
+            sending(scripted(look(place), "so it is"))
+        assert refused.value.node == "send"
 
 
 def test_an_argument_comes_from_the_model_from_its_inputs_and_from_what_tools_said_before():
@@ -299,6 +303,51 @@ def test_a_cancelled_run_ends_the_calls_of_its_model():
             handle.result()
     assert len(model.calls) == 1
     assert cancelled.value.result.stats.abandoned == ()
+
+
+def test_a_cancellation_at_any_step_of_a_conversation_leaves_no_task_and_no_reservation():
+    class Steps:
+        """Cancels the run at its n-th step: a call of the model or of a tool."""
+
+        def __init__(self, n):
+            self.left, self.handle, self.known = n, None, threading.Event()
+
+        async def take(self):
+            self.left -= 1
+            if self.left == 0:
+                self.known.wait(10)
+                self.handle.cancel()
+            await asyncio.sleep(0)
+
+    async def tasks():
+        return len(asyncio.all_tasks())
+
+    def cancelled_at(n):
+        steps = Steps(n)
+
+        async def answer(prompt):
+            await steps.take()
+            return look("roof", "cellar", "garden") if len(prompt.messages) < 9 else "fine"
+
+        async def slow(place: str) -> str:
+            await steps.take()
+            return place
+
+        with Runtime(model=ScriptedModel(default=answer)) as runtime:
+            runtime.capability_system().register("look", CapabilityRecord("Look.", slow, effect="read"))
+            steps.handle = runtime.start(program(), run=RunOptions(grants=["look"], budget=Limits(tool_calls=100)))
+            steps.known.set()
+            try:
+                ended = steps.handle.result().value
+            except RunCancelled:
+                ended = None
+            assert not any(steps.handle._run.ledger.reserved().values())
+            assert runtime._loop.submit(tasks()).result() == 1
+        return ended
+
+    steps = 3 + 2 * 3  # three answers of the model, two turns of three calls
+    assert [cancelled_at(n) for n in range(1, steps + 1)] == [None] * steps
+    assert cancelled_at(steps + 1) == "fine"
 
 
 def test_once_a_tool_was_called_the_engine_does_not_try_the_node_again():

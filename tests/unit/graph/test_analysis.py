@@ -12,6 +12,7 @@ from apxm.artifact.lift import lift
 from apxm.graph.analysis import analyse, phases
 from apxm.graph.bounds import bounds
 from apxm.graph.model import AgentGraph, Dependency, Edge, Program
+from apxm.graph.operation import TURN_CALLS
 from apxm.graph.routes import SPLITS_MAX, Routes
 from apxm.observability.history import History
 from apxm.testing.clock import VirtualClock
@@ -253,13 +254,15 @@ def test_a_token_budget_bounds_input_and_output():
     assert (found.input_tokens.limit, found.output_tokens.limit) == (500, 500)
 
 
-def test_a_model_with_tools_may_call_them_without_bound_and_is_asked_again_after_each_round():
+def test_a_model_with_tools_may_call_them_so_often_in_each_round_and_is_asked_again_after_it():
     graph = Graph("g")
-    graph.ask("a", tools=["pay"], max_iterations=2, max_retries=0, name="ask")
-    found = certificate(graph, {"pay": "guarded"})
+    graph.ask("a", tools=["pay", "look"], max_iterations=2, max_retries=0, name="ask")
+    found = certificate(graph, {"pay": "guarded", "look": "read"})
+    most = 2 * TURN_CALLS
     assert found.llm_calls.limit == 3
-    cause = "ASK `ask`: the model decides how often it calls `pay` in a round"
-    assert found.tool_calls.unbounded_by == found.guarded["pay"].unbounded_by == (cause,)
+    assert (found.capabilities["pay"].limit, found.capabilities["look"].limit) == (most, 3 * most)
+    assert (found.tool_calls.limit, found.guarded["pay"].limit) == (3 * most, most)
+    assert f"ASK `ask`: at most {most} calls of tools, as many as its model asks for" in found.included
 
 
 @pytest.mark.parametrize(
@@ -269,7 +272,8 @@ def test_a_model_with_tools_may_call_them_without_bound_and_is_asked_again_after
         ("read", None, 3, 3, 0),
         ("idempotent", 5, 6, 6, 0),
         ("read", 0, 1, 1, 0),
-        ("guarded", 5, 1, 1, 1),
+        ("guarded", None, 1, 1, 1),
+        ("guarded", 5, 6, 6, 6),  # with its key, or when it is known not to have happened
         ("paid", None, 1, 1, 0),
         (None, None, 3, 3, 1),
     ],

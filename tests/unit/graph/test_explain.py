@@ -55,6 +55,49 @@ def test_the_brief_reads_as_a_person_would_tell_it():
         assert sentence in text
 
 
+def test_what_an_agent_has_is_told_of_its_node_and_of_its_metadata_alike():
+    said = {
+        "memory": [{"name": "style", "value": "dry"}, {"name": "notes", "tier": "ltm"}],
+        "beliefs": {"tone": "plain"},
+        "goals": ["publish", {"id": "check", "description": "Check it"}],
+        "capabilities": ["read", "search"],
+        "context": "You edit.",
+    }
+    words = (
+        "gives {0} the memory `style` and `notes`, the belief that `tone` is “plain” and the goals “publish” and “Check it”, "
+        "lets {0} use no capability but `read` and `search` and says what {0} is: “You edit.”"
+    )
+    node = Graph("g", [Node(1, "self", "AGENT", said)])
+    assert steps(told(node, width=1000)) == [f"`self` {words.format('the agent')}"]
+    program = Program([AgentGraph("editor", [Graph("g", [Node(1, "f", "FENCE")])], said)])
+    artifact = compile(program, level=0)
+    text = explain(lift(artifact), artifact.entry, width=1000, agents=artifact.agents)
+    assert f"From the start, the program {words.format('the agent `editor`')}" in text
+    assert "lets the agent use no capability." in told(Graph("g", [Node(1, "self", "AGENT", {"capabilities": []})]))
+    assert steps(told(Graph("g", [Node(1, "self", "AGENT")]))) == ["`self` declares the agent."]
+
+
+@pytest.mark.parametrize("metadata", [{"goals": "x"}, {"beliefs": [1]}, {"capabilities": "all"}, {"memories": 3}, {"context": 1}])
+def test_metadata_that_makes_no_sense_is_no_reason_not_to_tell_the_flow(metadata):
+    artifact = compile(Program([AgentGraph("editor", [Graph("g", [Node(1, "f", "FENCE")])], metadata)]), level=0)
+    assert "The flow `g` of the agent `editor`" in explain(lift(artifact), artifact.entry, agents=artifact.agents)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "words"),
+    [
+        ({"goal_id": "g"}, "sets the goal “g”."),
+        ({"goal_id": "g", "priority": 3, "description": "Do {x}"}, "sets the goal “g” with priority 3: “Do {x}”."),
+        ({"goal_id": "{x}", "action": "complete"}, "marks the goal `x` as reached."),
+        ({"goal_id": "g", "action": "remove"}, "drops the goal “g”."),
+        ({"action": "clear"}, "drops all goals of the agent."),
+    ],
+)
+def test_what_happens_to_a_goal_is_told(attributes, words):
+    graph = Graph("g", [Node(1, "goal", "UPDATE_GOAL", attributes)], [], [Parameter("x")])
+    assert steps(told(graph)) == [f"`goal` {words}"]
+
+
 def test_what_may_happen_at_once_stands_under_one_number():
     graph = Graph("g")
     left, right = graph.ask("Left?", name="left"), graph.ask("Right?", name="right")

@@ -49,6 +49,10 @@ def test_what_only_the_program_and_the_user_say_is_reached_by_nothing_else() -> 
     assert calls(main) == {"mail": ("user",)}
 
 
+def test_a_flow_without_parameters_is_looked_at_too() -> None:
+    assert calls(flow(lambda: step.inv("send", step.ask("Say something."), name="mail"), name="main")) == {"mail": ("llm:*",)}
+
+
 def test_order_alone_carries_nothing() -> None:
     @flow
     def main(q: str):  # type: ignore[no-untyped-def]
@@ -90,3 +94,14 @@ def test_what_a_called_flow_gives_comes_back_with_its_labels_and_circles_end() -
         return step.inv("send", step.flow_call("answers", text=q), name="mail")
 
     assert calls(Program([AgentGraph("me", [main, answers])])) == {"mail": ("llm:*", "user")}
+
+
+def test_a_plan_of_a_model_may_call_what_its_node_or_else_its_flow_names() -> None:
+    @flow
+    def main(q: str):  # type: ignore[no-untyped-def]
+        first = step.plan(f"{q}?", enable_inner_plan=True, name="free")
+        step.plan(f"{q}?", enable_inner_plan=True, tools=["page"], name="bound")
+        step.plan(f"{q}?", name="words")
+        return step.inv("send", to="x", after=first, name="mail")
+
+    assert calls(main) == {"free": ("llm:*", "tool:send", "user")}

@@ -91,8 +91,8 @@ def test_a_search_ranks_what_an_agent_did():
     kept.add("r", place(), "record", "lesson", 0.0, value={"text": "fetch fails on Mondays"})
     kept.add("r", place(agent="b"), "capability", "fetch", 1.0)
     (best, second) = kept.search("fetch", "a")
-    assert (best[0], best[1]["outcome"], best[2]) == ("capability:fetch", "failed", 0.9)
-    assert (second[0], second[1]) == ("lesson", {"text": "fetch fails on Mondays"})
+    assert (best[0].key, best[0].remembered["outcome"], best[1]) == ("capability:fetch", "failed", 0.9)
+    assert (second[0].key, second[0].remembered) == ("lesson", {"text": "fetch fails on Mondays"})
     assert kept.search("fetch", "a", min_score=0.9) == [best]
     assert kept.search("fetch", "a", limit=1) == [best]
     assert kept.search("fetch", "a", where={"outcome": "failed"}) == [best]

@@ -88,7 +88,7 @@ def test_what_is_put_on_record_is_read_by_its_type_newest_first_by_its_agent_in_
     one.put("lesson", {"n": 2}, tier="episodic")
     assert one.get("lesson") is None
     assert two.get("lesson", tier="episodic") == {"n": 2}
-    assert two.find("lesson", tier="episodic", where={"n": 1}) == {"n": 1}
+    assert two.find_in("episodic", "lesson", {"n": 1}) == ({"n": 1}, ())
     assert other.get("lesson", "nothing", tier="episodic") == "nothing"
     assert [one.run for one in system.episodes] == ["r1", "r1"]
 
@@ -101,8 +101,8 @@ def test_all_tiers_are_asked_in_their_order():
     assert memory.get("k", "default", tier="all") is None
     memory.put("j", {"at": "stm"})
     memory.put("j", {"at": "record"}, tier="episodic")
-    assert memory.find("j", tier="all") == {"at": "stm"}
-    assert memory.find("j", tier="all", where={"at": "record"}) == {"at": "record"}
+    assert memory.find_in("all", "j") == ({"at": "stm"}, ())
+    assert memory.find_in("all", "j", {"at": "record"}) == ({"at": "record"}, ())
 
 
 def test_a_search_in_all_tiers_gives_the_best_of_all_and_the_short_term_first_among_equals():

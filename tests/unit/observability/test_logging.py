@@ -16,7 +16,18 @@ import structlog
 
 import apxm
 from apxm.errors import InvalidError
-from apxm.observability.events import Called, Event, Gap, NodeEnded, NodeRetried, NodeStarted, Printed, RunEnded, RunStarted
+from apxm.observability.events import (
+    Called,
+    Event,
+    Gap,
+    NodeEnded,
+    NodeRetried,
+    NodeStarted,
+    Paused,
+    Printed,
+    RunEnded,
+    RunStarted,
+)
 from apxm.observability.logging import RUNS_MAX, EventLogger
 
 if TYPE_CHECKING:
@@ -186,3 +197,10 @@ def test_structlog_is_not_loaded_before_the_first_logger_is_made() -> None:
     subprocess.run(
         [sys.executable, "-c", textwrap.dedent(probe)], env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True, timeout=60
     )
+
+
+def test_a_question_to_a_person_is_a_warning_with_its_id():
+    (said,) = lines([Paused(((4, 0),), 6, "pay-42", "May I?", 1_700_000_000.0, seq=1)], level="warning")
+    told = json.loads(said)
+    assert (told["event"], told["level"], told["node"], told["frame"]) == ("waits for a person", "warning", 6, "4[0]")
+    assert (told["checkpoint"], told["message"]) == ("pay-42", "May I?")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from apxm.budget import QUANTITIES, UNLIMITED, Limits
+from apxm.capability.tools.search import SearchProvider
 from apxm.config import PromptConfig, RunOptions, RuntimeConfig
 from apxm.errors import ConfigError
 from apxm.settings import Settings, kinds, load
@@ -53,6 +54,11 @@ def test_without_any_layer_a_runtime_is_what_it_is_by_default(place: Place) -> N
     assert {settings.origin(key) for key in KEYS} == {"default"}
 
 
+def test_a_state_directory_that_somebody_set_is_that_of_the_runtime(place: Place, tmp_path: Path) -> None:
+    settings = place.load({"APXM_STATE_DIR": str(tmp_path / "mine")})
+    assert settings.runtime_config() == RuntimeConfig(state_dir=str(tmp_path / "mine"))
+
+
 def test_each_layer_goes_before_the_one_below_it(place: Place) -> None:
     place.write("[run]\nmax_parallelism = 1\n")
     assert (place.load().run.max_parallelism, place.load().origin("run.max_parallelism")) == (1, "apxm.toml:2")
@@ -67,10 +73,51 @@ def test_each_layer_goes_before_the_one_below_it(place: Place) -> None:
     assert by_flag.runtime_config().scheduler_config.max_parallelism == 4
 
 
+def test_a_search_provider_has_its_key_from_where_a_reference_says(place: Place) -> None:
+    assert place.load().search_provider() is None
+    place.write('[search]\nprovider = "brave"\napi_key = { env = "MY_KEY" }\n')
+    provider = place.load({"MY_KEY": "k3y"}).search_provider()
+    assert provider == SearchProvider("brave", "https://api.search.brave.com/res/v1/web/search", "k3y")
+    with pytest.raises(ConfigError, match="refers to the environment variable MY_KEY, which is not set"):
+        place.load().search_provider()
+    (place.project / "key").write_text("k3y\n")
+    place.write('[search]\nprovider = "tavily"\nurl = "http://127.0.0.1:8/x"\napi_key = { file = "key" }\n')
+    assert place.load().search_provider() == SearchProvider("tavily", "http://127.0.0.1:8/x", "k3y")
+    place.write('[search]\nprovider = "searxng"\n')
+    with pytest.raises(ConfigError, match=r"search\.url is not set"):
+        place.load().search_provider()
+    place.write('[search]\nprovider = "brave"\n')
+    with pytest.raises(ConfigError, match=r"search\.api_key is not set"):
+        place.load().search_provider()
+
+
+@pytest.mark.parametrize("written", ['"s3cret"', '{ env = "A", file = "b" }', '{ env = "" }', "{ file = 3 }", '["s3cret"]'])
+def test_a_key_in_plain_text_is_refused_without_repeating_it(place: Place, written: str) -> None:
+    place.write(f"[search]\napi_key = {written}\n")
+    with pytest.raises(ConfigError, match=r"search\.api_key is no reference to a secret, expected") as refused:
+        place.load()
+    assert "s3cret" not in str(refused.value)
+    place.write("")
+    with pytest.raises(ConfigError, match="no reference to a secret") as refused:
+        place.load({"APXM_SEARCH_API_KEY": "s3cret"})
+    assert "s3cret" not in str(refused.value)
+
+
 def test_a_granted_host_is_no_path(place: Place) -> None:
-    place.write('grants = ["http_get=example.org", "read=notes"]\n')
+    place.write('grants = ["http_get=example.org", "communicate=http://127.0.0.1:9000", "read=notes"]\n')
     given = place.load({"APXM_GRANTS": "http_get = *"}).grants
-    assert given == ("http_get=example.org", f"read={place.project}/notes", "http_get=*")
+    assert given == (
+        "http_get=example.org",
+        "communicate=http://127.0.0.1:9000",
+        f"read={place.project}/notes",
+        "http_get=*",
+    )
+
+
+def test_the_bounds_of_plans_can_be_set(place: Place) -> None:
+    place.write("[run]\nmax_splices = 1\nmax_splice_depth = 2\nmax_splice_nodes = 3\nmax_spliced_firings = 4\n")
+    made = place.load().runtime_config().scheduler_config
+    assert (made.max_splices, made.max_splice_depth, made.max_splice_nodes, made.max_spliced_firings) == (1, 2, 3, 4)
 
 
 def test_a_budget_is_joined_quantity_by_quantity(place: Place) -> None:
@@ -111,7 +158,8 @@ def test_paths_of_a_file_are_meant_from_where_it_lies(place: Place) -> None:
 
 def test_every_setting_of_one_value_can_be_given_by_its_variable(place: Place) -> None:
     texts = {"true or false": "no", "seconds, 0 or more": "1.5", "an amount of dollars, 0 or more": "0.5"}
-    texts |= {kinds.URL.expected: "http://127.0.0.1:4318", kinds.PORT.expected: "9464"}
+    texts |= {kinds.URL.expected: "http://127.0.0.1:4318", kinds.PORT.expected: "9464", kinds.SECRET.expected: "env:KEY"}
+    texts[kinds.PEERS.expected] = "reviewer=http://127.0.0.1:9000"
     for key in KEYS.values():
         text = texts.get(key.kind.expected, "7" if "number" in key.kind.expected else "extractive")
         if key.kind.choices and key.kind.expected not in texts:
@@ -203,6 +251,7 @@ def test_none_reads_no_file_at_all(place: Place) -> None:
         ("[records]\nenabled = 1\n", "records.enabled is 1, expected true or false"),
         ('grants = "read"\n', "grants is 'read', expected a list of `NAME` and `NAME=FOLDER`"),
         ('grants = ["read="]\n', "expected a list of `NAME` and `NAME=FOLDER`"),
+        ('peers = ["reviewer"]\n', "expected a list of `NAME=URL`"),
         ("capabilities = [3]\n", "expected a list of `FILE.py` and modules"),
         ('state_dir = ""\n', "state_dir is '', expected the path of a folder"),
         ('[prompts]\nask = ""\n', "apxm.toml:2: prompts.ask is '', expected a text"),
