@@ -149,7 +149,8 @@ class Cell:
             pipes.shut(hold)  # the guard ends whatever is left
             code = _collected(process)
         pipes.drain()
-        if pid is None or (self._reason is None and b'"exit-code"' not in told.status.data):
+        unmade = self._reason is None and b'"exit-code"' not in told.status.data and told.err.data.startswith(b"bwrap: ")
+        if pid is None or unmade:
             raise NoSandbox(told.err.text().strip() or f"bubblewrap ended with exit code {code}")
         return _completed(told, code, self._reason)
 
@@ -281,9 +282,9 @@ def _collected(process: subprocess.Popen[bytes]) -> int:
 
 
 def _completed(told: _Told, code: int, reason: Reason | None) -> Completed:
+    code = code if code >= 0 else 128 - code
     if reason is None and code > 128:
         reason = "cpu" if code == 128 + signal.SIGXCPU else "signal"
-    code = code if code >= 0 else 128 - code
     truncated = told.out.cut or told.err.cut
     return Completed(code, told.out.text(), told.err.text(), reason or "exit", truncated, bytes(told.result.data))
 

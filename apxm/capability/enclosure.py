@@ -153,11 +153,9 @@ def _prefixes() -> tuple[str, ...] | str:
 
 
 def _unused_user() -> int | None:
-    """A user id that nobody has, if this process may take it; else None."""
+    """A user id that hardly anybody has, of those that this process may take; None when it has only its own."""
     with open("/proc/self/uid_map", encoding="ascii") as file:
         ranges = [tuple(map(int, line.split())) for line in file]
-    first = 0x60000000 + secrets.randbelow(0x0FFF0000)
-    for wanted in (first, _NOBODY):
-        if any(start <= wanted < start + count for start, _, count in ranges):
-            return wanted
-    return None
+    start, _, count = max(ranges, key=lambda each: each[2])
+    half = min(count, 1 << 31) // 2  # users of people and services are in the lower one
+    return start + half + secrets.randbelow(half) if half else None

@@ -22,6 +22,7 @@ from apxm.capability import enclosure
 from apxm.capability.cell import Cell, Limits
 from apxm.capability.enclosure import SCRATCH, Enclosure
 from apxm.capability.sandbox import Sandbox, absence
+from apxm.capability.supervisor import descendants
 from apxm.cli.checks import _landlock
 from apxm.errors import CapabilityError, DeniedError, InvalidError
 from tests.integration import hostile_code
@@ -308,6 +309,39 @@ def test_nothing_outlives_the_process_that_asked_for_it(tmp_path):
         parent.kill()
         parent.wait()
     assert_gone(marker, GONE_S)
+
+
+def test_when_the_guard_is_killed_everything_ends(sandbox):
+    marker = marked()
+
+    async def kill() -> None:
+        task = asyncio.create_task(sandbox.run([here().python, "-c", hostile_code.DEAF, marker]))
+        while not left(marker):
+            await asyncio.sleep(0.005)
+        for pid in descendants(os.getpid()):
+            if b'"""Starts bubblewrap' in Path(f"/proc/{pid}/cmdline").read_bytes():
+                os.kill(pid, signal.SIGKILL)
+                break
+        done = await task
+        assert (done.exit_code, done.reason) == (128 + signal.SIGKILL, "signal")
+
+    asyncio.run(kill())
+    assert_gone(marker, GONE_S)
+
+
+_REAPER = """
+import asyncio, ctypes, glob, sys
+sys.path[:] = sys.argv[1:]
+from apxm.capability.sandbox import Sandbox
+ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # orphans come here
+asyncio.run(Sandbox().run(["/bin/sh", "-c", "sleep 60 & sleep 60 &"]))
+print([open(path).read() for path in glob.glob("/proc/self/task/*/children") if open(path).read()])
+"""
+
+
+def test_nothing_is_left_for_others_to_collect():
+    said = subprocess.run([sys.executable, "-c", _REAPER, *sys.path], capture_output=True, text=True, check=True)
+    assert (said.stdout, said.stderr) == ("[]\n", "")
 
 
 def test_at_whatever_moment_the_parent_is_killed(tmp_path, long_run):

@@ -89,6 +89,7 @@ def test_every_room_that_the_list_must_have_is_there() -> None:
         "mcp",
         "messages",
         "plans",
+        "sandbox",
         "scheduler",
         "validation",
         "web",
