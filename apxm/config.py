@@ -143,7 +143,9 @@ class RunOptions:
             raise ConfigError(f"RunOptions.budget is {self.budget!r}, expected Limits(...)", hint=f"Limits takes {known}")
         if not isinstance(self.machines, Mapping):
             kind = type(self.machines).__name__
-            raise ConfigError(f"RunOptions.machines is a {kind}, expected a map by agent", hint="pass on what result.machines gave")
+            raise ConfigError(
+                f"RunOptions.machines is a {kind}, expected a map by agent", hint="pass on what result.machines gave"
+            )
         for name in ("grants", "trust"):
             given = getattr(self, name)
             if isinstance(given, str):

@@ -12,8 +12,8 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, Protocol
 
 from apxm.capability import policy
+from apxm.capability.calling.run import called, with_retries
 from apxm.capability.record import KEY
-from apxm.capability.run import called, with_retries
 from apxm.errors import ApxmError, DeniedError, InvalidError, TransientError, UnknownEffectError
 from apxm.graph.operation import Effect
 from apxm.values import check, settle

@@ -11,14 +11,14 @@ from threading import Lock
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from apxm.capability.broker import Broker
+from apxm.capability.calling.run import Calls
 from apxm.capability.grants import Grants
+from apxm.capability.http.broker import Broker
+from apxm.capability.http.reach import Reach
+from apxm.capability.isolation.sandbox import Sandbox
 from apxm.capability.limits import Turnstile
 from apxm.capability.policy import UNTRUSTED, Approver, Interceptor
-from apxm.capability.reach import Reach
 from apxm.capability.record import CapabilityRecord, record_of
-from apxm.capability.run import Calls
-from apxm.capability.sandbox import Sandbox
 from apxm.capability.stages import perform, place_by_name
 from apxm.capability.tools import files, interpreter, shell
 from apxm.capability.tools.web import Web

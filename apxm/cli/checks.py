@@ -155,8 +155,8 @@ def models(settings: Settings) -> Iterator[Check]:
 # ---- sandbox, cluster, a run -----------------------------------------------------------------------------------------
 def sandbox() -> Iterator[Check]:
     """Whether code can be isolated here, tried out: bubblewrap, what else it needs, and Landlock beneath."""
-    from apxm.capability.enclosure import INSTALL
-    from apxm.capability.sandbox import absence
+    from apxm.capability.isolation.enclosure import INSTALL
+    from apxm.capability.isolation.sandbox import absence
 
     if not sys.platform.startswith("linux"):
         yield Check("sandbox", "bubblewrap", "absent", f"isolation is for Linux; this is {sys.platform}")

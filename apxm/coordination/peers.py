@@ -9,8 +9,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from apxm.aam.agent import nearest
-from apxm.capability.exchange import HttpLimits
-from apxm.capability.reach import Reach, read_url
+from apxm.capability.http.exchange import HttpLimits
+from apxm.capability.http.reach import Reach, read_url
 from apxm.errors import (
     ApxmError,
     BindError,
@@ -26,9 +26,9 @@ from apxm.values import check
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from apxm.capability.broker import Broker, Response
     from apxm.capability.grants import Grants
-    from apxm.capability.reach import Target
+    from apxm.capability.http.broker import Broker, Response
+    from apxm.capability.http.reach import Target
     from apxm.coordination.mailbox import Envelope
 
 GRANT = "communicate"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from apxm.capability.reach import read_url
+from apxm.capability.http.reach import read_url
 from apxm.errors import ConfigError, InvalidError
 from apxm.graph.operation import Effect
 from apxm.interop.mcp_client import Link

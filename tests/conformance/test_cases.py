@@ -14,7 +14,7 @@ import pytest
 
 from apxm import Artifact, RunOptions, Runtime, compile
 from apxm.budget import Limits
-from apxm.capability.sandbox import absence
+from apxm.capability.isolation.sandbox import absence
 from apxm.config import RuntimeConfig
 from apxm.errors import ApxmError
 from apxm.executor.dispatch import binders

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from apxm import Artifact, RunOptions, Runtime, compile
-from apxm.capability.sandbox import absence
+from apxm.capability.isolation.sandbox import absence
 from apxm.config import RuntimeConfig
 from apxm.errors import InvalidError
 from apxm.graph.contract import from_json

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def runtime(monkeypatch: pytest.MonkeyPatch) -> Iterator[Runtime]:
-    monkeypatch.setattr("apxm.capability.run.RETRY_BASE_S", 0.0001)
+    monkeypatch.setattr("apxm.capability.calling.run.RETRY_BASE_S", 0.0001)
     with Runtime(RuntimeConfig(scheduler_config=SchedulerConfig(grace_ms=200)), model=ExtractiveModel()) as runtime:
         yield runtime
 

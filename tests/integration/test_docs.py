@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 
 import apxm
-from apxm.capability.sandbox import absence
+from apxm.capability.isolation.sandbox import absence
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]

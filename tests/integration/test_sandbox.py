@@ -18,11 +18,11 @@ from pathlib import Path
 import pytest
 
 import apxm
-from apxm.capability import enclosure
-from apxm.capability.cell import Cell, Limits
-from apxm.capability.enclosure import SCRATCH, Enclosure
-from apxm.capability.sandbox import Sandbox, absence
-from apxm.capability.supervisor import descendants
+from apxm.capability.calling.supervisor import descendants
+from apxm.capability.isolation import enclosure
+from apxm.capability.isolation.cell import Cell, Limits
+from apxm.capability.isolation.enclosure import SCRATCH, Enclosure
+from apxm.capability.isolation.sandbox import Sandbox, absence
 from apxm.cli.checks import _landlock
 from apxm.errors import CapabilityError, DeniedError, InvalidError
 from tests.integration import hostile_code
@@ -285,7 +285,7 @@ def test_closing_ends_what_is_running_and_nothing_runs_afterwards():
 
 _PARENT = """
 import asyncio, sys
-from apxm.capability.sandbox import Sandbox, Limits
+from apxm.capability.isolation.sandbox import Sandbox, Limits
 python, code, marker = sys.argv[1:]
 asyncio.run(Sandbox().run([python, "-c", code, marker], roots=[marker], limits=Limits(wall_s=None)))
 """
@@ -332,7 +332,7 @@ def test_when_the_guard_is_killed_everything_ends(sandbox):
 _REAPER = """
 import asyncio, ctypes, glob, sys
 sys.path[:] = sys.argv[1:]
-from apxm.capability.sandbox import Sandbox
+from apxm.capability.isolation.sandbox import Sandbox
 ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # orphans come here
 asyncio.run(Sandbox().run(["/bin/sh", "-c", "sleep 60 & sleep 60 &"]))
 print([open(path).read() for path in glob.glob("/proc/self/task/*/children") if open(path).read()])
@@ -491,7 +491,7 @@ def test_without_bubblewrap_nothing_runs(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     code = (
         "import asyncio, sys; sys.path[:] = sys.argv[1:]\n"
-        "from apxm.capability.sandbox import Sandbox\nfrom apxm.errors import DeniedError\n"
+        "from apxm.capability.isolation.sandbox import Sandbox\nfrom apxm.errors import DeniedError\n"
         "try: asyncio.run(Sandbox().run(['/bin/echo', 'bare']))\nexcept DeniedError as error: print(error.code, error)"
     )
     said = subprocess.run([sys.executable, "-c", code, *sys.path], capture_output=True, text=True, check=True).stdout
@@ -501,7 +501,7 @@ def test_without_bubblewrap_nothing_runs(monkeypatch, tmp_path):
 
 def test_a_bubblewrap_that_cannot_make_one_is_no_sandbox(sandbox, monkeypatch):
     broken = replace(here(), program="/bin/false")
-    monkeypatch.setattr("apxm.capability.sandbox._looked", lambda: broken)
+    monkeypatch.setattr("apxm.capability.isolation.sandbox._looked", lambda: broken)
     with pytest.raises(DeniedError) as failure:
         asyncio.run(sandbox.run(["/bin/echo", "bare"]))
     assert failure.value.code == "sandbox"

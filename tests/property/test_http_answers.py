@@ -7,7 +7,7 @@ import gzip
 import random
 from typing import Any, cast
 
-from apxm.capability.exchange import HttpLimits, exchange
+from apxm.capability.http.exchange import HttpLimits, exchange
 from apxm.errors import CapabilityError, TransientError
 
 LIMITS = HttpLimits(bytes_max=10_000, idle_s=5)

@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from apxm.capability.addresses import Standing, judge
-from apxm.capability.reach import Reach, Target, admit_address, follow, read_url
+from apxm.capability.http.addresses import Standing, judge
+from apxm.capability.http.reach import Reach, Target, admit_address, follow, read_url
 from apxm.errors import DeniedError, InvalidError
 
 HOSTILE = Path(__file__).parents[1] / "unit" / "capability" / "hostile_urls.txt"

@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 TEXT = """
-    Agent AgentFlow AgentGraph Allow ApxmError Artifact ArtifactError Belief BindError BudgetError CapabilityError CapabilityRecord
-    CapabilitySystem CompileError ConfigError DeadlineError DeniedError Deny Dependency Edge Edit ExecutionDag ExecutionResult
-    ExecutionStats ExtractiveModel FailureClass FlowRegistry Grants Goal Graph GraphError HandlerError InternalError InvalidError
-    LanguageModel Limits Machine MemoryConfig MemorySystem Message ModelError ModelRegistry Node Parameter ParameterError Problem
-    Program Prompt PromptConfig RaisedError Ref Reply RunCancelled RunHandle RunOptions Runtime RuntimeConfig SchedulerConfig ScriptedModel
-    StuckError ToolCall TransientError Transition UnknownEffectError Usage ValueRefused compile flow from_json from_networkx step to_json
-    to_networkx validate
+    Agent AgentFlow AgentGraph Allow ApxmError Artifact ArtifactError Belief BindError BudgetError CapabilityError
+    CapabilityRecord CapabilitySystem CompileError ConfigError DeadlineError DeniedError Deny Dependency Edge Edit
+    ExecutionDag ExecutionResult ExecutionStats ExtractiveModel FailureClass FlowRegistry Grants Goal Graph GraphError
+    HandlerError InternalError InvalidError LanguageModel Limits Machine MemoryConfig MemorySystem Message ModelError
+    ModelRegistry Node Parameter ParameterError Problem Program Prompt PromptConfig RaisedError Ref Reply RunCancelled
+    RunHandle RunOptions Runtime RuntimeConfig SchedulerConfig ScriptedModel StuckError ToolCall TransientError Transition
+    UnknownEffectError Usage ValueRefused compile flow from_json from_networkx step to_json to_networkx validate
 """
 NAMES = sorted(TEXT.split())
 
@@ -44,8 +44,9 @@ SIGNATURES = {
     "Runtime.close": "(self) -> None",
     "RuntimeConfig": "(memory_config: MemoryConfig = ..., scheduler_config: SchedulerConfig = ..., "
     "prompt_config: PromptConfig = ..., state_dir: str | None = None) -> None",
-    "RunOptions": "(deadline_s: float | None = None, budget: Limits = ..., grants: Sequence[str] = (), trust: Sequence[str] = (), "
-    "run_id: str | None = None, on_failure: FailurePolicy = 'fail_fast', wait: bool = False, trace: bool = False, "
+    "RunOptions": "(deadline_s: float | None = None, budget: Limits = ..., grants: Sequence[str] = (), "
+    "trust: Sequence[str] = (), run_id: str | None = None, on_failure: FailurePolicy = 'fail_fast', wait: bool = False, "
+    "trace: bool = False, "
     "check: bool = False, message_depth: int = 0, metadata: Mapping[str, str] = ..., "
     "machines: Mapping[str, Mapping[str, Any]] = ...) -> None",
     "RunHandle.events": "(self, after: int = 0) -> Iterator[Event]",

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from apxm.capability.isolation.sandbox import Limits
 from apxm.capability.record import CapabilityRecord
-from apxm.capability.sandbox import Limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from apxm.capability.sandbox import Sandbox
+    from apxm.capability.isolation.sandbox import Sandbox
 
 LIMITS = Limits(wall_s=None)  # the time of the call is limited from outside
 

@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
-from apxm.capability.exchange import HttpLimits
-from apxm.capability.reach import Reach, read_url
+from apxm.capability.http.exchange import HttpLimits
+from apxm.capability.http.reach import Reach, read_url
 from apxm.errors import CapabilityError, ConfigError, TransientError, UnknownEffectError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from apxm.capability.broker import Broker
+    from apxm.capability.http.broker import Broker
 
 COUNT_MAX = 20
 QUERY_MAX = 400  # what Brave takes

@@ -5,15 +5,15 @@ from __future__ import annotations
 import posixpath
 from typing import TYPE_CHECKING, Any
 
-from apxm.capability.enclosure import SCRATCH, split
+from apxm.capability.isolation.enclosure import SCRATCH, split
+from apxm.capability.isolation.sandbox import Limits, refuse_ended
 from apxm.capability.record import CapabilityRecord
-from apxm.capability.sandbox import Limits, refuse_ended
 from apxm.errors import InvalidError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from apxm.capability.sandbox import Sandbox
+    from apxm.capability.isolation.sandbox import Sandbox
 
 LIMITS = Limits(cpu_s=60, wall_s=None)  # the time of the call is limited from outside
 TIMEOUT_MS = 120_000

@@ -8,14 +8,14 @@ import os
 import re
 from typing import TYPE_CHECKING, Any
 
-from apxm.capability.exchange import HttpLimits
-from apxm.capability.reach import Reach
+from apxm.capability.http.exchange import HttpLimits
+from apxm.capability.http.reach import Reach
 from apxm.capability.record import CapabilityRecord
 from apxm.capability.tools.search import COUNT_MAX, QUERY_MAX, from_environment
 from apxm.errors import InvalidError
 
 if TYPE_CHECKING:
-    from apxm.capability.broker import Broker
+    from apxm.capability.http.broker import Broker
     from apxm.capability.tools.search import SearchProvider
 
 BYTES_MAX = 16 * 1024 * 1024

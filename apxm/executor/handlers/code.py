@@ -6,7 +6,7 @@ from dataclasses import replace
 from keyword import iskeyword
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from apxm.capability.sandbox import Limits
+from apxm.capability.isolation.sandbox import Limits
 from apxm.errors import BindError, CapabilityError, DeniedError, InvalidError, RaisedError
 from apxm.executor.arguments import Render, ports, renderer, unnamed, where
 from apxm.executor.bind import Bound, Kind

@@ -5,8 +5,8 @@ from __future__ import annotations
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+from apxm.capability.calling.run import failure_of
 from apxm.capability.policy import breach_error, breaches
-from apxm.capability.run import failure_of
 from apxm.capability.system import granted
 from apxm.errors import ApxmError, BindError, CapabilityError
 from apxm.executor.arguments import renderer, where

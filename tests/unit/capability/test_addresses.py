@@ -6,7 +6,7 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
-from apxm.capability.addresses import Standing, judge
+from apxm.capability.http.addresses import Standing, judge
 
 NEVER = [
     "0.0.0.0/8",

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from apxm.capability.broker import Broker, Response
-from apxm.capability.exchange import HttpLimits
-from apxm.capability.reach import Reach, read_url
+from apxm.capability.http.broker import Broker, Response
+from apxm.capability.http.exchange import HttpLimits
+from apxm.capability.http.reach import Reach, read_url
 from apxm.errors import ApxmError, CapabilityError, DeniedError, InvalidError, TransientError, UnknownEffectError
 from apxm.testing.network import NetworkGuard, NetworkRefused
 from tests.unit.capability.loopback import Canary, Loopback, http

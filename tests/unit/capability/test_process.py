@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from apxm.capability import wire
-from apxm.capability.process import Child, Crew, ProcessCall, ProcessDied
+from apxm.capability.calling import wire
+from apxm.capability.calling.process import Child, Crew, ProcessCall, ProcessDied
+from apxm.capability.calling.run import Calls
 from apxm.capability.record import CapabilityRecord
-from apxm.capability.run import Calls
 from apxm.errors import CapabilityError, DeniedError, TransientError, UnknownEffectError, ValueRefused
 from apxm.values import pack
 from tests.unit.capability import far

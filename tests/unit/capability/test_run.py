@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from apxm.capability.calling.run import Calls, with_retries
+from apxm.capability.calling.threads import Lane
 from apxm.capability.record import CapabilityRecord
-from apxm.capability.run import Calls, with_retries
-from apxm.capability.threads import Lane
 from apxm.errors import (
     ApxmError,
     CapabilityError,
@@ -300,7 +300,7 @@ def test_abandoned_threads_make_room_for_others(calls: Calls) -> None:
 
 
 def test_threads_are_not_abandoned_without_end(calls: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("apxm.capability.threads.ABANDONED_MAX", 3)
+    monkeypatch.setattr("apxm.capability.calling.threads.ABANDONED_MAX", 3)
     gate = Event()
 
     async def give_up() -> None:
@@ -345,7 +345,7 @@ def test_calls_that_wait_when_the_threads_close_fail(calls: Calls) -> None:
 
 
 def test_a_lane_takes_up_work_again_after_its_threads_went_idle(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("apxm.capability.threads.IDLE_S", 0.0)
+    monkeypatch.setattr("apxm.capability.calling.threads.IDLE_S", 0.0)
     left = []
     lane = Lane("test", 1, lambda: left.append(current_thread()))
     for number in range(200):
@@ -389,7 +389,7 @@ def retried(
 
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("apxm.capability.run.RETRY_BASE_S", 0.0001)
+    monkeypatch.setattr("apxm.capability.calling.run.RETRY_BASE_S", 0.0001)
 
 
 def test_a_transient_failure_is_tried_again_and_told(calls: Calls) -> None:

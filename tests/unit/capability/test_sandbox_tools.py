@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 
-from apxm.capability.cell import RANGES, Limits
 from apxm.capability.grants import Grants
-from apxm.capability.sandbox import absence
+from apxm.capability.isolation.cell import RANGES, Limits
+from apxm.capability.isolation.sandbox import absence
 from apxm.capability.system import CapabilitySystem, granted
 from apxm.errors import CapabilityError, DeniedError, InvalidError
 

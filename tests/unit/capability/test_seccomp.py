@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from apxm.capability import seccomp
-from apxm.capability.seccomp import ALLOW, KILL, MACHINES, NO_SUCH_FAMILY, REFUSE, REFUSED, UNKNOWN, program
+from apxm.capability.isolation import seccomp
+from apxm.capability.isolation.seccomp import ALLOW, KILL, MACHINES, NO_SUCH_FAMILY, REFUSE, REFUSED, UNKNOWN, program
 
 AUDIT = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 NAMES = {"x86_64": 0, "aarch64": 1}

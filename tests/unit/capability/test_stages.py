@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from apxm.capability import chunks
+from apxm.capability.calling import chunks
 from apxm.capability.policy import Allow, Deny, Edit, Request
 from apxm.capability.record import CapabilityRecord
 from apxm.capability.system import CapabilitySystem

@@ -7,8 +7,8 @@ import json
 
 import pytest
 
-from apxm.capability.broker import Broker
 from apxm.capability.grants import Grants
+from apxm.capability.http.broker import Broker
 from apxm.coordination import peers as module
 from apxm.coordination.mailbox import Envelope
 from apxm.coordination.peers import Peers, post

@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 
 from apxm.capability.grants import Grants
-from apxm.capability.sandbox import Sandbox, absence
+from apxm.capability.isolation.sandbox import Sandbox, absence
 from apxm.errors import BindError, CapabilityError, DeniedError, RaisedError
 from apxm.executor.bind import Kind
 from apxm.executor.handlers.code import bind_exc

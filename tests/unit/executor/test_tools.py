@@ -120,7 +120,7 @@ def world() -> Iterator[World]:
 
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("apxm.capability.run.RETRY_BASE_S", 0.0001)
+    monkeypatch.setattr("apxm.capability.calling.run.RETRY_BASE_S", 0.0001)
 
 
 def untyped(a, b=2):  # type: ignore[no-untyped-def]

@@ -12,11 +12,11 @@ from math import inf
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
-from apxm.capability.chunks import Chunks
-from apxm.capability.process import Crew, ProcessCall, ProcessDied
+from apxm.capability.calling.chunks import Chunks
+from apxm.capability.calling.process import Crew, ProcessCall, ProcessDied
+from apxm.capability.calling.threads import Lane, Odd, outcome
+from apxm.capability.calling.wire import RemoteFailure, kind_of
 from apxm.capability.signature import is_async
-from apxm.capability.threads import Lane, Odd, outcome
-from apxm.capability.wire import RemoteFailure, kind_of
 from apxm.errors import ApxmError, CapabilityError, TransientError, UnknownEffectError
 
 if TYPE_CHECKING:

@@ -17,15 +17,15 @@ from secrets import token_bytes
 from threading import Lock, local
 from typing import TYPE_CHECKING, Any
 
-from apxm.capability import wire
+from apxm.capability.calling import wire
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 # The path of imports is the parent's as it is now, so that what the parent can import the worker can too.
 _BOOT = "import json, sys; sys.path[:] = json.loads(sys.argv[1])"
-_SUPERVISE = "from apxm.capability.supervisor import supervise; supervise(int(sys.argv[2]))"  # before there is much to fork
-_SERVE = "from apxm.capability.child import main; main()"
+_SUPERVISE = "from apxm.capability.calling.supervisor import supervise; supervise(int(sys.argv[2]))"  # with little to fork
+_SERVE = "from apxm.capability.calling.child import main; main()"
 
 
 _SUPERVISED = sys.platform == "linux"

@@ -23,16 +23,16 @@ from threading import Lock
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
-from apxm.capability import seccomp
-from apxm.capability.enclosure import WRITABLE, people, split
-from apxm.capability.pipes import Kept, Pipes
-from apxm.capability.supervisor import descendants
+from apxm.capability.calling.supervisor import descendants
+from apxm.capability.isolation import seccomp
+from apxm.capability.isolation.enclosure import WRITABLE, people, split
+from apxm.capability.isolation.pipes import Kept, Pipes
 from apxm.errors import InvalidError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from apxm.capability.enclosure import Enclosure
+    from apxm.capability.isolation.enclosure import Enclosure
 
 Reason: TypeAlias = Literal["exit", "signal", "timeout", "memory", "cpu", "output", "killed"]
 
@@ -339,4 +339,4 @@ def _cpu_s(pid: int) -> float:
 @cache
 def _text(name: str) -> str:
     """A module of ours as a program for an interpreter that has none of them."""
-    return files("apxm.capability").joinpath(f"{name}.py").read_text(encoding="utf-8")
+    return files("apxm.capability.isolation").joinpath(f"{name}.py").read_text(encoding="utf-8")

@@ -8,13 +8,13 @@ from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote, urljoin
 
-from apxm.capability.addresses import Standing, judge
+from apxm.capability.http.addresses import Standing, judge
 from apxm.errors import DeniedError, InvalidError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from apxm.capability.addresses import Address
+    from apxm.capability.http.addresses import Address
 
 URL_MAX = 8_192
 PATTERNS_MAX = 1_000

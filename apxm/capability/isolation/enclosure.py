@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from apxm.capability import seccomp
+from apxm.capability.isolation import seccomp
 from apxm.errors import InvalidError
 
 if TYPE_CHECKING:

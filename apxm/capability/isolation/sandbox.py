@@ -10,10 +10,10 @@ from functools import cache
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from apxm.capability import enclosure
-from apxm.capability.cell import RANGES, RESULT_MAX, Cell, Completed, Limits, NoSandbox
-from apxm.capability.enclosure import INSTALL, SCRATCH, Enclosure
-from apxm.capability.threads import Lane, outcome
+from apxm.capability.calling.threads import Lane, outcome
+from apxm.capability.isolation import enclosure
+from apxm.capability.isolation.cell import RANGES, RESULT_MAX, Cell, Completed, Limits, NoSandbox
+from apxm.capability.isolation.enclosure import INSTALL, SCRATCH, Enclosure
 from apxm.errors import CapabilityError, DeniedError, InvalidError, ValueRefused
 from apxm.values import check
 

@@ -12,7 +12,7 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
-from apxm.capability import wire
+from apxm.capability.calling import wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -13,17 +13,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
-from apxm.capability.exchange import HttpLimits, exchange, request_bytes, within
-from apxm.capability.reach import admit_address, follow, read_url
-from apxm.capability.threads import Lane, outcome
+from apxm.capability.calling.threads import Lane, outcome
+from apxm.capability.http.exchange import HttpLimits, exchange, request_bytes, within
+from apxm.capability.http.reach import admit_address, follow, read_url
 from apxm.errors import ApxmError, CapabilityError, InvalidError, TransientError, UnknownEffectError
 
 if TYPE_CHECKING:
     from asyncio import StreamReader, StreamWriter
     from collections.abc import Mapping
 
-    from apxm.capability.exchange import Answer
-    from apxm.capability.reach import Reach, Target
+    from apxm.capability.http.exchange import Answer
+    from apxm.capability.http.reach import Reach, Target
 
 Resolver: TypeAlias = Callable[[str, int], Sequence[str]]  # (host, port) -> addresses; runs on a thread
 
