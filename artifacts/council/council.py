@@ -15,6 +15,7 @@ from apxm import AgentGraph, CapabilityRecord, Graph, Program
 SEVERITIES = ("high", "medium", "low")
 TOLD = 12  # findings of one reviewer that the model sees
 CHECKED = 12  # findings that the coordinator has verified
+LINES = 5  # of the evidence of a finding in the report
 SHOWN = 15  # findings of one reviewer in the report
 
 # --- what a reviewer says --------------------------------------------------------------------------------------------
@@ -70,12 +71,13 @@ def claim_of(finding: dict[str, Any]) -> str:
 
 def checked(finding: dict[str, Any], evidence: str, verdict: dict[str, Any]) -> dict[str, Any]:
     """A finding with what was seen at its place and how the check came out."""
-    return {**finding, "evidence": evidence, "verdict": verdict["verdict"], "confidence": verdict["confidence"]}
+    return {**finding, "evidence": evidence, **{name: verdict[name] for name in ("verdict", "confidence", "reasoning")}}
 
 
-def confirmed_lines(findings: list[dict[str, Any]]) -> str:
-    """What held, as passages that a model can cite."""
-    return as_lines([one for one in findings if one["verdict"] == "confirmed"])
+def standing_lines(findings: list[dict[str, Any]]) -> str:
+    """What was not refuted, as passages that a model can cite; what was confirmed comes first."""
+    standing = [one for one in findings if one["verdict"] != "refuted"]
+    return as_lines(sorted(standing, key=lambda one: one["verdict"] != "confirmed"))
 
 
 def compose_report(folder: str, reviews: list[dict[str, Any]], findings: list[dict[str, Any]], advice: str) -> str:
@@ -90,9 +92,22 @@ def compose_report(folder: str, reviews: list[dict[str, Any]], findings: list[di
     ]
     if advice.strip():
         parts.append(f"## What to do first\n\n{advice.strip()}")
-    parts += [_table(reviews), "## Looked at again", *map(_entry, findings)]
+    parts.append(_table(reviews))
+    if findings:
+        shared = _shared([one["reasoning"] for one in findings])
+        parts += ["## Looked at again", shared, *(_entry(one, shared) for one in findings)]
     parts += map(_section, reviews)
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _shared(reasons: list[str]) -> str:
+    """The sentences in which all reasons end, such as what a model says of itself: the report has them once."""
+    shared: list[str] = []
+    for last in zip(*(reversed(reason.split(". ")) for reason in reasons)):
+        if len(set(last)) > 1:
+            break
+        shared.insert(0, last[0])
+    return ". ".join(shared)
 
 
 def _table(reviews: list[dict[str, Any]]) -> str:
@@ -108,12 +123,14 @@ def _table(reviews: list[dict[str, Any]]) -> str:
     return "\n".join(rows)
 
 
-def _entry(finding: dict[str, Any]) -> str:
+def _entry(finding: dict[str, Any], shared: str) -> str:
     mark = {"confirmed": "confirmed", "refuted": "REFUTED"}.get(finding["verdict"], "not settled")
-    lines = finding["evidence"].split("\n\n", 1)[-1]
+    lines = "\n".join(finding["evidence"].split("\n")[:LINES])
     place = f"**`{finding['path']}:{finding['line']}`**"
     head = f"{place} {finding['severity']}, {mark} ({finding['confidence']:.2f}): {finding['message']}"
-    return f"{head}\n\n```text\n{lines}\n```"
+    settled = finding["verdict"] != "insufficient"
+    reason = finding["reasoning"].removesuffix(shared).strip() if settled else ""
+    return f"{head}\n\n```text\n{lines}\n```" + (f"\n\n{reason}" if reason else "")
 
 
 def _section(review: dict[str, Any]) -> str:
@@ -137,7 +154,7 @@ CAPABILITIES = {
     "merged": CapabilityRecord("The findings worth a second look.", merged, effect="pure"),
     "claim_of": CapabilityRecord("A finding as a claim.", claim_of, effect="pure"),
     "checked": CapabilityRecord("A finding with its verdict.", checked, effect="pure", borrows=True),
-    "confirmed_lines": CapabilityRecord("What held, as passages.", confirmed_lines, effect="pure"),
+    "standing_lines": CapabilityRecord("What was not refuted, as passages.", standing_lines, effect="pure"),
     "compose_report": CapabilityRecord("Write the report.", compose_report, effect="pure"),
 }
 
@@ -155,7 +172,7 @@ _SUMMARISE = (
 )
 _ADVISE = (
     "Summarise in three sentences what should be changed first, the most harmful first, each sentence with its source as "
-    "[source:line], and write nothing else.\n\n{confirmed}"
+    "[source:line], and write nothing else.\n\n{standing}"
 )
 
 
@@ -177,7 +194,7 @@ def _reviewer(name: str) -> AgentGraph:
 def _coordinator() -> AgentGraph:
     graph = Graph("main", metadata={"description": "has a source tree reviewed, checks the findings, reports"})
     graph.agent(
-        capabilities=["absent", "merged", "quote", "claim_of", "checked", "confirmed_lines", "compose_report"],
+        capabilities=["absent", "merged", "quote", "claim_of", "checked", "standing_lines", "compose_report"],
         goals=[
             {
                 "id": "report",
@@ -202,9 +219,9 @@ def _coordinator() -> AgentGraph:
         claim = graph.inv("claim_of", finding=finding, name="claim")
         verdict = graph.verify(claim, evidence=evidence, name="verdict")
         graph.yield_(graph.inv("checked", finding=finding, evidence=evidence, verdict=verdict, name="checked"), name="one")
-    confirmed = graph.inv("confirmed_lines", findings=again, name="confirmed")
-    some = graph.branch_on_value(confirmed, condition="not_empty", name="any")
-    advised = graph.ask(_ADVISE, confirmed=some.on("true"), context="aam", fallback="", name="advise")
+    standing = graph.inv("standing_lines", findings=again, name="standing")
+    some = graph.branch_on_value(standing, condition="not_empty", name="any")
+    advised = graph.ask(_ADVISE, standing=some.on("true"), context="aam", fallback="", name="advise")
     nothing = graph.const_str("", on=(some, "false"), name="nothing")
     advice = graph.merge(advised, nothing, mode="any", name="advice")
     report = graph.inv("compose_report", folder=folder, reviews=heard, findings=again, advice=advice, name="compose")

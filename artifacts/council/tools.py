@@ -28,6 +28,7 @@ RUFF_RULES = "F,E9,B,S,PLE,PLW,RUF006,RUF012,ASYNC,SIM115,PERF,TRY002,UP032"
 COMPLEX, VERY_COMPLEX = 10, 15  # cyclomatic complexity from which a function is worth a word, and worth a change
 LONG = 60  # lines of code of a function
 PARAMETERS = 8
+QUOTED = 24  # lines behind that of a finding
 SEVERITIES = ("high", "medium", "low")
 SKIPPED = frozenset((".git", ".venv", "venv", "node_modules", "__pycache__", "build", "dist", ".tox", ".mypy_cache"))
 
@@ -125,13 +126,11 @@ def untested(folder: str = ".", tests: str = "tests", *, roots: tuple[str, ...])
 
 
 def quote(finding: dict[str, Any], *, roots: tuple[str, ...]) -> str:
-    """The lines that a finding is about, numbered, and what the tool said."""
-    root, path = _folder(finding["path"], roots, file=True)
+    """The lines that a finding is about, numbered. Not what the tool said: it would only bear out itself."""
+    _, path = _folder(finding["path"], roots, file=True)
     lines = _text(path).splitlines()
-    first = max(1, finding["line"] - 1)
-    shown = [f"{number}: {lines[number - 1].rstrip()[:160]}" for number in range(first, min(len(lines), finding["line"] + 3) + 1)]
-    place = f"{path.relative_to(root)}:{finding['line']}"
-    return f"{finding['tool']} ({finding['rule']}) reports at {place}: {finding['message']}.\n\n" + "\n".join(shown)
+    shown = range(max(1, finding["line"] - 1), min(len(lines), finding["line"] + QUOTED) + 1)
+    return "\n".join(f"{number}: {lines[number - 1].rstrip()[:160]}" for number in shown)
 
 
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)

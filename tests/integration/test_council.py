@@ -81,6 +81,13 @@ def test_the_reviewers_work_at_the_same_time() -> None:
     assert "could not work" not in report
 
 
+def test_the_report_says_once_what_kind_of_model_looked_and_has_no_heading_without_entries() -> None:
+    assert review().value.count("Compared by words alone, by a model that does not reason.") == 1
+    nothing = council.compose_report("empty", [council.as_review("linter", [], "")], [], "")
+    assert "0 looked at again" in nothing
+    assert "## Looked at again" not in nothing
+
+
 def test_a_verdict_of_the_model_stands_in_the_report() -> None:
     no = {"reasoning": "It is meant so.", "verdict": "refuted", "confidence": 0.7}
     yes = {"reasoning": "The lines show it.", "verdict": "confirmed", "confidence": 1.0}
@@ -91,6 +98,8 @@ def test_a_verdict_of_the_model_stands_in_the_report() -> None:
     report = review(model=model).value
     assert "**`shop/cart.py:7`** high, REFUTED (0.70): Do not use mutable data structures" in report
     assert "## What to do first\n\nMend the cart. [shop/cart.py:7]" in report
+    assert report.count("\n\nIt is meant so.\n\n") == 1
+    assert report.count("\n\nThe lines show it.\n\n") == 7
     asked = next(call.text for call in model.calls if "most harmful" in call.text)
     assert "mutable data structures" not in asked
 
