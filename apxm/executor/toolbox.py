@@ -117,7 +117,8 @@ class ToolUse:
                 raise  # it may have failed for want of time: the model gets no more turns
             if error.called or not isinstance(error, (InvalidError, DeniedError)):  # else it never got there
                 self._note(invoker.record)
-            return f"error [{error.code}]: {_cut(str(error), ERROR_CHARS_MAX)}"
+            told = error.message if isinstance(error, DeniedError) else str(error)  # ways around are for the host
+            return f"error [{error.code}]: {_cut(told, ERROR_CHARS_MAX)}"
         self._note(invoker.record)
         return _cut(said, RESULT_CHARS_MAX)
 

@@ -177,6 +177,7 @@ def test_a_turn_asks_for_so_many_calls_at_most_and_runs_so_many_at_once():
     [
         (["look"], (), DeniedError, r"ASK `ask` \(node 1\) of flow `main` offers its model a tool that is not granted: .*`look`"),
         (["read"], ("read",), DeniedError, r"`read` works beneath granted directories"),
+        (["bash"], (), DeniedError, r"`bash` is not granted; grant it: .* or --grant bash; `bash=DIRECTORY`"),
         (["lok"], ("lok",), BindError, r"offers the tool `lok`, which is not registered; close: `look`"),
     ],
 )
@@ -215,7 +216,9 @@ def test_an_argument_comes_from_the_model_from_its_inputs_and_from_what_tools_sa
     model = scripted(look("roof"), send, "I may not.")
     with pytest.raises(DeniedError):
         sending(model)
-    assert "error [policy]" in model.calls[2].prompt.messages[-1].content
+    told = model.calls[2].prompt.messages[-1].content
+    assert "error [policy]" in told
+    assert "RunOptions" not in told  # how to get around the policy is for the host, not for the model
     assert "comes from `web`" in model.calls[2].prompt.messages[-1].content
     model = scripted(send, "done")
     run(model, tools=["send"])
