@@ -41,8 +41,12 @@ class LabelTable:
 
     def names(self, bits: int) -> tuple[str, ...]:
         """The sources in `bits`, in the order in which the run met them, `many` last."""
-        found = [name for place, name in enumerate(self._names) if bits >> place & 1]
-        return (*found, MANY) if bits & MANY_BIT else tuple(found)
+        found: list[str] = []
+        while bits:
+            lowest = bits & -bits
+            found.append(MANY if lowest == MANY_BIT else self._names[lowest.bit_length() - 1])
+            bits ^= lowest
+        return tuple(found)
 
     def _intern(self, name: str) -> int:
         with self._lock:

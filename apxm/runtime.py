@@ -117,6 +117,8 @@ class Runtime:
         with self._lock:
             had = dict(self._granted)
             had[agent] = had.get(agent, NO_GRANTS).joined(Grants.parse(grants))
+            for other in had.values():  # joining refuses what must not go together, whoever has it
+                had[agent].joined(other)
             self._granted = tuple(sorted(had.items(), key=itemgetter(0)))
         return had[agent]
 

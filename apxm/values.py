@@ -9,9 +9,10 @@ from math import isfinite
 from types import NoneType
 from typing import Any, TypeAlias
 
-from apxm.errors import ValueRefused
+from apxm.errors import InvalidError, ValueRefused
 
 SCALARS: frozenset[type] = frozenset((NoneType, bool, int, float, str, bytes))
+PARTS_MAX = 10_000_000  # items of all containers together, each as often as it would be written
 DEPTH_MAX = 100  # containers within containers; also what stops a list that contains itself
 INT_MIN, INT_MAX = -(2**63), 2**63 - 1
 # numpy's spelling, without the byte order; encoded arrays are little-endian
@@ -23,6 +24,8 @@ TENSOR_DTYPES = frozenset(
 # A map of ours in the encoding has one bytes key. Maps of users have str keys only, so nothing can be mistaken for it.
 _ARRAY, _TENSOR = b"array", b"tensor"
 _CARRIED = "null, bool, int, float, str, bytes, list, map with str keys, numpy array, torch tensor"
+
+_CONTAINERS = (dict, list, tuple)
 
 Trail: TypeAlias = tuple["Trail", int | str] | None  # where we are inside a value, innermost step last
 
@@ -41,7 +44,30 @@ def settle(value: Any, *, where: str = "") -> Any:
 
 def check(value: Any, where: str = "") -> None:
     """Refuse what may not leave a process or a run: NaN, infinities, integers past 64 bits, text that is not Unicode."""
+    refuse_vast(value, where)
     _checked(value, None, 0, where)
+
+
+def refuse_vast(value: Any, where: str = "") -> None:
+    """InvalidError `limit` for a value that would have more than PARTS_MAX parts if it were written down.
+
+    Lists that hold one list twice take no memory until somebody does: thirty steps make a thousand million parts of one.
+    """
+    if not isinstance(value, _CONTAINERS):
+        return
+    left, here = PARTS_MAX, [value]
+    for _ in range(DEPTH_MAX + 1):  # what is deeper is refused for that
+        below: list[Any] = []
+        for one in here:
+            left -= len(one)
+            if left < 0:
+                whose = f"{where}: " if where else ""
+                text = f"{whose}the value has more than {PARTS_MAX:,} parts"
+                raise InvalidError(text, code="limit", hint="does it double itself?")
+            items = one.values() if isinstance(one, dict) else one
+            if not SCALARS.issuperset(map(type, items)):
+                below += [item for item in items if isinstance(item, _CONTAINERS)]
+        here = below
 
 
 def pack(value: Any) -> bytes:
@@ -99,12 +125,16 @@ def _settled(value: Any, trail: Trail, depth: int, where: str) -> Any:
         depth = _deeper(depth, trail, where)
         if SCALARS.issuperset(map(type, value)):
             return list(value)
+        if depth == 1:
+            refuse_vast(value, where)
         return [item if type(item) in SCALARS else _settled(item, (trail, i), depth, where) for i, item in enumerate(value)]
     if isinstance(value, dict):
         depth = _deeper(depth, trail, where)
         _refuse_keys(value, trail, where)
         if SCALARS.issuperset(map(type, value.values())):
             return dict(value)
+        if depth == 1:
+            refuse_vast(value, where)
         return {key: item if type(item) in SCALARS else _settled(item, (trail, key), depth, where) for key, item in value.items()}
     if _is_array(value):
         _refuse_array(value, trail, where)

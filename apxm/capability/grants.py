@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
 
+WRITABLE = ":rw"  # at the end of a directory that code may change as it likes, links included: `bash=DIR:rw`
+
+
 @dataclass(frozen=True, slots=True)
 class Grants:
     """Names of capabilities, some with a scope: a directory, a host. Equal grants are equal keys of a cache."""
@@ -38,6 +41,7 @@ class Grants:
             if equals:
                 scoped[name, root.strip()] = None
                 rooted[name, os.path.abspath(os.path.expanduser(root.strip()))] = None
+        _refuse_replaceable(rooted)
         return cls(frozenset(names), tuple(scoped), tuple(rooted))
 
     def allows(self, name: str) -> bool:
@@ -74,4 +78,18 @@ class Grants:
         """What either of the two allows."""
         bounds = None if self.bounds is None or other.bounds is None else self.bounds | other.bounds
         scoped, rooted = dict.fromkeys((*self.scoped, *other.scoped)), dict.fromkeys((*self.rooted, *other.rooted))
+        if self.rooted and other.rooted:
+            _refuse_replaceable(rooted)
         return Grants(self.names | other.names, tuple(scoped), tuple(rooted), bounds)
+
+
+def _refuse_replaceable(rooted: Iterable[tuple[str, str]]) -> None:
+    """InvalidError for a granted directory inside of one that code may change: it could put a link in its place."""
+    places = [(name, root, os.path.realpath(root.removesuffix(WRITABLE))) for name, root in rooted]
+    for outer, root, above in places:
+        for inner, given, place in places if root.endswith(WRITABLE) else ():
+            if place.startswith(f"{above.rstrip('/')}/"):
+                raise InvalidError(
+                    f"`{inner}={given}` lies in `{outer}={root}`, where code may put a link in its place",
+                    hint="grant directories beside each other, or the outer one without `:rw`",
+                )

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from apxm.capability.record import CapabilityRecord
 
+CALL = ""  # stands for the call itself among the labels of its arguments, where it has none
 UNTRUSTED: tuple[str, ...] = ("llm:*", "web")  # where text comes from that may be an attack; `many` always counts among it
 
 
@@ -133,7 +134,8 @@ def breaches(
 def breach_text(record: CapabilityRecord, where: str, breach: tuple[str, str]) -> str:
     """Which argument comes from where."""
     argument, label = breach
-    return f"{where} is {record.effect.value}, and its argument `{argument}` comes from `{label}`, which is not trusted"
+    what = f"its argument `{argument}`" if argument != CALL else "that it is called"
+    return f"{where} is {record.effect.value}, and {what} comes from `{label}`, which is not trusted"
 
 
 def breach_error(record: CapabilityRecord, where: str, breach: tuple[str, str]) -> DeniedError:

@@ -158,9 +158,12 @@ def _inherited(
 ) -> dict[str, tuple[str, ...]]:
     """Labels after an edit: an argument that is the same object keeps its own, a new one is made of all that came in."""
     everything = policy.joined(labels.values())
-    return {
+    found = {
         name: labels.get(name, ()) if name in given and given[name] is value else everything for name, value in edited.items()
     }
+    if policy.CALL in labels or not found:
+        found[policy.CALL] = everything
+    return found
 
 
 async def _permitted(

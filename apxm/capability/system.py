@@ -287,6 +287,11 @@ def granted(record: CapabilityRecord, grants: Grants, *, explicit: bool = False)
     if record.rooted:
         roots = grants.roots(name)
         if not roots and not (record.rooted == "optional" and grants.allows(name)):
+            if record.rooted == "optional":
+                raise DeniedError(
+                    f"capability `{name}` is not granted",
+                    hint=f"grant it: RunOptions(grants=['{name}']) or --grant {name}; `{name}=DIRECTORY` shows it a directory",
+                )
             raise DeniedError(
                 f"capability `{name}` works beneath granted directories, and none is granted",
                 hint=f"grant `{name}=DIRECTORY`, e.g. RunOptions(grants=['{name}=docs']) or --grant {name}=docs",

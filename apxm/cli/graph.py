@@ -27,7 +27,12 @@ STDOUT = "-"  # as the OUT of -o
 CONFIG = next(option for option in SETTINGS if option.name == "--config")
 
 OPTIONS = (
-    Option("file", "an artifact, a graph as JSON, or a Python file (`file.py:name`)", "FILE"),
+    Option(
+        "file",
+        "an artifact, a graph as JSON, or a Python file (`file.py:name`); default with --run: what ran",
+        "FILE",
+        optional=True,
+    ),
     Option("flow", "`flow` or `agent.flow`; default: all", "FLOW", optional=True),
     Option(
         "--format",
@@ -53,7 +58,7 @@ def graph(order: Namespace) -> int:
     from apxm.cli.analyze import effects
     from apxm.cli.text import as_json, count, printable
 
-    program = source.load(order.file)
+    program = source.load(order.file or _what_ran(order))
     form, target = _form(order), _target(order, program)
     offered = source.offered(program, ())
     artifact = program.artifact or program.compiled_report(0, offered)[0]
@@ -74,6 +79,17 @@ def graph(order: Namespace) -> int:
     size = f"{form} of {count(len(flows), 'flow')}, {count(len(text.encode()), 'byte')}"
     report.emit(as_json(said) if order.json else f"{target}: {size}")
     return Exit.OK
+
+
+def _what_ran(order: Namespace) -> str:
+    """The program of the run that was asked for, which is named by its id from here on: no other may become the last."""
+    from apxm.cli.recorded import recorded
+    from apxm.errors import InvalidError
+
+    if order.run is None:
+        raise InvalidError("no program is named", hint="apxm graph FILE, or `apxm graph --run last` for what ran last")
+    order.run, file = recorded(order.run, order.config)
+    return file
 
 
 def _form(order: Namespace) -> str:

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from apxm.cli.text import count, duration, line, printable
-from apxm.cli.view import question
+from apxm.cli.view import question, tool_trouble
 from apxm.observability import events
 
 if TYPE_CHECKING:
@@ -63,6 +63,8 @@ class LiveTree:
                 self.console.print(Text(printable(event.text)))
             case events.Paused():
                 self.console.print(Text(question(event), style="bold yellow"))
+            case events.Called(kind="capability", ok=False) if told := tool_trouble(self.progress, event):
+                self.console.print(Text(told, style="yellow"))
             case events.NodeEnded(outcome="failed") if event.path:
                 self.console.print(Text(f"✗ {line(event.name, 40)}: {line(event.error or 'failed', 200)}", style="red"))
 

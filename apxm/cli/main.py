@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from apxm.cli.exits import Exit
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from apxm.cli.command import Command
 
@@ -87,6 +87,9 @@ def _dispatch(given: list[str]) -> int:
         print(overview())
         return Exit.OK if given else Exit.INVALID
     known = [name for name in COMMANDS if name.startswith(f"{given[0]} ")]
+    if known and given[1:] and given[1] in ("-h", "--help"):
+        print("\n".join([f"usage: apxm {given[0]} COMMAND [options]", "", "commands:", *_listed(known)]))
+        return Exit.OK
     if known:
         raise InvalidError(
             f"`apxm {given[0]}` needs to know what to do", hint=f"there are: {', '.join(f'`apxm {n}`' for n in known)}"
@@ -97,5 +100,9 @@ def _dispatch(given: list[str]) -> int:
 def overview() -> str:
     """What `apxm --help` prints."""
     lines = ["usage: apxm COMMAND [options]", "", "Compile, run and look into agent programs.", "", "commands:"]
-    lines += [f"  {name:<13} {command(name).summary}" for name in COMMANDS]
+    lines += _listed(COMMANDS)
     return "\n".join([*lines, "", "`apxm COMMAND --help` explains one of them, `apxm --version` prints the version."])
+
+
+def _listed(names: Iterable[str]) -> list[str]:
+    return [f"  {name:<13} {command(name).summary}" for name in names]

@@ -66,6 +66,8 @@ def list_tasks(order: Namespace) -> int:
 
     if order.limit < 1:
         raise InvalidError(f"--limit is {order.limit}", hint="expected 1 or more")
+    if order.queue is None and order.state is not None:
+        raise InvalidError("--state lists tasks, and no queue is named", hint=f"apxm queue list QUEUE --state {order.state}")
     with state.opened(order.config) as system:
         if order.queue is None:
             stats = system.queues.stats()
@@ -168,7 +170,7 @@ def purge(order: Namespace) -> int:
 
 _QUEUE = Option("queue", "the name of a queue", "QUEUE")
 _ID = Option("id", "the id of a task", "ID")
-_STATE = Option("--state", "only tasks in this state", "STATE", choices=STATES)
+_STATE = Option("--state", "only tasks in this state: ready, leased or dead", "STATE", choices=STATES)
 
 COMMANDS = {
     "queue put": Command(

@@ -56,6 +56,19 @@ def history(
     return run, [f"the run was of {version}: what has no place in this one is left out"]
 
 
+def recorded(spec: str, config: str | None = None) -> tuple[str, str]:
+    """The id of a recorded run, and the file that it was of. InvalidError when there is no such run, or no file in its record."""
+    from apxm.observability.history import History
+    from apxm.observability.record import read
+
+    store = _store(config)
+    run_id = store.resolve(spec)
+    file = History.of(read(store.path(run_id))).metadata.get("file")
+    if file is None:
+        raise InvalidError(f"the record of the run `{run_id}` does not say what file it was of", hint="name the FILE")
+    return run_id, file
+
+
 def _compiled(program: Source, offered: Mapping[str, CapabilityRecord]) -> list[Artifact]:
     """What `apxm run` may have made of a graph."""
     return [] if program.artifact is not None else [program.compiled_report(level, offered)[0] for level in (0, 1)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from sysconfig import get_path
 from typing import TYPE_CHECKING, Any
 
 from apxm.cli.exits import Exit, exit_code
@@ -13,6 +14,8 @@ from apxm.errors import ApxmError, GraphError, InternalError
 
 if TYPE_CHECKING:
     from apxm.engine.result import ExecutionResult, ExecutionStats
+
+STEPS_SHOWN = 12  # of the path to a frame; a flow that calls itself without end has more
 
 
 def say(text: str) -> None:
@@ -84,10 +87,11 @@ def failure_text(error: ApxmError) -> str:
 
 
 def cause_text(cause: BaseException) -> str:
-    """`ZeroDivisionError: division by zero (flow.py, line 12, in share)`: the last place that is not in apxm itself."""
+    """`ZeroDivisionError: division by zero (flow.py, line 12, in share)`: the last place that is in no library."""
     text = f"{type(cause).__name__}: {cause}"
     ours = os.path.dirname(os.path.dirname(__file__)) + os.sep
-    frames = [frame for frame in traceback.extract_tb(cause.__traceback__) if not frame.filename.startswith(ours)]
+    libraries = (ours, "<", *(f"{get_path(name)}{os.sep}" for name in ("stdlib", "purelib", "platlib")))
+    frames = [frame for frame in traceback.extract_tb(cause.__traceback__) if not frame.filename.startswith(libraries)]
     if not frames:
         return text
     last = frames[-1]
@@ -100,7 +104,10 @@ def place_text(error: ApxmError) -> str:
     if error.flow:
         text += f" of flow `{error.flow}`"
     if error.path:
-        text += ", frame " + " / ".join(f"{node}[{step}]" for node, step in error.path)
+        steps = [f"{node}[{step}]" for node, step in error.path]
+        if len(steps) > STEPS_SHOWN:
+            steps = [*steps[:3], f"… {len(steps) - 5:,} more …", *steps[-2:]]
+        text += ", frame " + " / ".join(steps)
     return text + (f", attempt {error.attempt}" if error.attempt > 1 else "")
 
 

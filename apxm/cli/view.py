@@ -85,6 +85,8 @@ class Lines:
                 self._say(question(event))
             case events.Spliced():
                 self._say(f"+ {line(event.name, 40)}: {plan_of(event)}")
+            case events.Called(kind="capability", ok=False) if told := tool_trouble(self.progress, event):
+                self._say(told)
             case events.NodeRetried():
                 self._say(f"! {self._name(event)} is tried again in {duration(event.seconds)}: {line(event.error, 160)}")
             case events.NodeEnded(outcome="failed"):
@@ -120,6 +122,14 @@ def plan_of(event: events.Spliced) -> str:
     names = ", ".join(line(f"{number} {op}" if number > 1 else op, 40) for op, number in event.operations.items())
     calls = f", may call {line(', '.join(event.capabilities), 100)}" if event.capabilities else ""
     return f"a plan of {count(event.nodes, 'node')} ({names}){calls}"
+
+
+def tool_trouble(progress: Progress, event: events.Called) -> str | None:
+    """A call that a model asked for and that went wrong; None for one of the node itself, which says so when it ends."""
+    row = progress.rows.get((*(step[0] for step in event.path), event.node))
+    if row is None or row.op != "ASK":
+        return None
+    return f"! {line(row.name, 40)}: tool `{line(event.target, 60)}` failed: {line(event.error or '', 600)}"
 
 
 def question(event: events.Paused) -> str:

@@ -38,6 +38,7 @@ REQUEST_BYTES_MAX = REPLY_BYTES_MAX = 4 * 1024 * 1024
 TIMEOUT_S = 30.0  # for the whole exchange, when the node does not say
 CONNECT_S = 10.0
 SAID_CHARS_MAX = 300  # of what a peer says about a failure
+_HOW = 'none are registered: Runtime.peers.register(name, url), or `peers = ["NAME=URL"]` in apxm.toml'
 
 
 class Peer(NamedTuple):
@@ -92,7 +93,7 @@ class Peers:
         else:
             registered = self._peers.get(recipient)
             if registered is None:
-                raise BindError(f"there is no peer `{recipient}`", hint=nearest(recipient, self._peers))
+                raise BindError(f"there is no peer `{recipient}`", hint=nearest(recipient, self._peers) if self._peers else _HOW)
             peer, granted = registered, not explicit or _grants(registered, grants)
         if not granted:
             scope = _origin(peer.target) if "://" in recipient else recipient

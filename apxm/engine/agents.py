@@ -43,12 +43,12 @@ class Agents:
         self._programs: dict[int, Siblings] = {}
         self._values: list[tuple[str, Mapping[str, Any]]] | None = None
 
-    def planned(self, plan: ExecutionDag, allowed: frozenset[str]) -> Agents:
-        """What a plan of a model is bound with: what its own agent may use, as far as it is about `allowed`.
+    def planned(self, grants: Grants) -> Agents:
+        """What a plan of a model is bound with: grants of the node that it is spliced at, and no others.
 
-        That goes for the flows it calls too: their agents bring no grants of their own.
+        That goes for the flows it calls too, and for what their models plan: their agents bring no grants of their own.
         """
-        return Agents(self.flows, self.terms(plan).grants.only(allowed), {})
+        return Agents(self.flows, grants, {})
 
     def terms(self, dag: ExecutionDag) -> Terms:
         """What holds for the nodes of a flow. BindError when its agent declares what makes no sense."""

@@ -10,6 +10,7 @@ from operator import sub
 from threading import Lock
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from apxm.aam.agent import nearest
 from apxm.coordination.mailbox import Recipients
 from apxm.dag import DATA
 from apxm.engine.checking import checked
@@ -114,7 +115,16 @@ class Binder:
 
     def _callee(self, dag: ExecutionDag, agent: str, flow: str) -> ExecutionDag:
         callee = dag.siblings.get((agent, flow))
-        return callee if callee is not None else self._registered(agent, flow)
+        if callee is not None:
+            return callee
+        own = {name for owner, name in dag.siblings if owner == agent}
+        registered = self.agents.flows.find_agent(agent)
+        if registered is None and own:
+            raise BindError(f"agent `{agent}` has no flow `{flow}`", hint=nearest(flow, own))
+        if registered is None:
+            known = {owner for owner, _ in dag.siblings}.union(self.agents.flows.list_agents())
+            raise BindError(f"no agent `{agent}` is registered", hint=nearest(agent, known))
+        return self._registered(agent, flow)
 
     def _registered(self, agent: str, flow: str) -> ExecutionDag:
         """A flow that a host filed under an agent other than the one it was compiled for is a flow of that agent."""

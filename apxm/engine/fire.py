@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from apxm.budget import Ledger
+    from apxm.capability.grants import Grants
     from apxm.capability.system import CapabilitySystem
     from apxm.config import RunOptions, SchedulerConfig
     from apxm.dag import ExecutionDag
@@ -165,11 +166,11 @@ class Firer(Tiers):
         made.declare(terms.said, by="", label="agent")
         return made
 
-    def bind_plan(self, dag: ExecutionDag, allowed: frozenset[str]) -> Binding:
-        """Bind a dag that a model made, with those grants of its agent that are about `allowed`, and no others."""
+    def bind_plan(self, dag: ExecutionDag, grants: Grants) -> Binding:
+        """Bind a dag that a model made, with these grants of the node that asked the model, and no others."""
         if self._binder is None:
             raise BindError("this engine runs no plans that a model made")
-        return self._binder(dag, self._options, self._agents.planned(dag, allowed))
+        return self._binder(dag, self._options, self._agents.planned(grants))
 
     def splice(self, plan: events.Spliced) -> None:
         """Note a plan that is about to run, and tell of it. InvalidError when the run took in as many as it may."""

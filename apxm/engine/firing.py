@@ -95,12 +95,16 @@ class Firing:
         return digest_of(self.frame.plan.dag)
 
     def sources(self) -> list[tuple[str, ...]]:
-        """For every live input, in order, where it came from: see apxm.labels. Costs a walk through the frame."""
+        """For every live input, in order, where it came from: see apxm.labels."""
         frame, table = self.frame, self.run.labels
-        taint = frame.taint(table)
         dead = frame.dead.get(self.slot, ()) if frame.dead is not None else ()
         inputs = [source for place, source in enumerate(frame.plan.sources(self.slot)) if place not in dead]
-        return [table.names(frame.labels(source, table) | taint) for source in inputs]
+        return [table.names(frame.labels(source, table)) for source in inputs]
+
+    def origins(self) -> tuple[str, ...]:
+        """Where the value of this firing comes from, as far as that is known now: all that led to it, and what it owes."""
+        table = self.run.labels
+        return table.names(self.frame.labels(self.slot, table))
 
     def taint(self) -> tuple[str, ...]:
         """Where this node itself came from: the models whose plans it is part of. That is where its constants came from."""
@@ -108,7 +112,6 @@ class Firing:
 
     def owe(self, sources: Iterable[str]) -> None:
         """Join the provenance of this firing's value with these sources. For handlers that add a label of their own."""
-        frame, found = self.frame, self.run.labels.bits(sources)
+        found = self.run.labels.bits(sources)
         if found:
-            frame.own = frame.own if frame.own is not None else {}
-            frame.own[self.slot] = frame.own.get(self.slot, 0) | found
+            self.frame.bring(self.slot, found)

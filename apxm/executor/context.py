@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from apxm.aam.machine import Machine
     from apxm.budget import Ledger
+    from apxm.capability.grants import Grants
     from apxm.capability.policy import Trust
     from apxm.capability.system import CapabilitySystem
     from apxm.config import SchedulerConfig
@@ -56,8 +57,8 @@ class RunServices(Protocol):
     def machine(self, agent: str) -> Machine:
         """The agent machine of one agent in this run."""
 
-    def bind_plan(self, dag: ExecutionDag, allowed: frozenset[str]) -> Body:
-        """Bind a dag that a model made, with those grants of its agent that are about `allowed`, and no others.
+    def bind_plan(self, dag: ExecutionDag, grants: Grants) -> Body:
+        """Bind a dag that a model made, with these grants of the node that asked the model, and no others.
 
         Raises BindError and DeniedError: a capability that is not granted by name is denied, even one of the host.
         """
@@ -131,6 +132,10 @@ class OpContext:
     def sources(self) -> list[tuple[str, ...]]:
         """For every live input, in order, where it came from."""
         return []
+
+    def origins(self) -> tuple[str, ...]:
+        """Where the value of this firing comes from, as far as that is known now: all that led to it, and what it owes."""
+        return ()
 
     def taint(self) -> tuple[str, ...]:
         """Where the node itself came from: the models whose plans it is part of."""

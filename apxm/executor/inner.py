@@ -112,7 +112,7 @@ class InnerPlans:
         self._refuse(problems)
         dag = self._adopted(self._try(lambda: _compiled(graph)), context)
         self._refuse(_too_large(firings(dag), most))
-        body = self._try(lambda: context.run.bind_plan(dag, allowed))
+        body = self._try(lambda: context.run.bind_plan(dag, self.services.grants.only(allowed)))
         return Plan(body, args, self._told(dag, allowed, context))
 
     def _read(self, given: Any, most: int) -> Graph:
@@ -157,7 +157,7 @@ class InnerPlans:
         return context.siblings.get(key) or self._registered(key)
 
     def _effects(self, dag: ExecutionDag) -> list[str]:
-        """The operations that a flow reaches, and that have effects which no grant governs: code and messages."""
+        """The operations that a flow reaches, and that no grant governs: code, messages, and what others share with the run."""
         found: dict[str, None] = {}
         seen, todo = {dag}, [dag]
         while todo:
@@ -230,7 +230,7 @@ class InnerPlans:
         return Spawn((Child(plan.body, plan.args, plan.spliced.step),), then)
 
 
-_UNGOVERNED = ("EXC", "COMMUNICATE")
+_UNGOVERNED = ("EXC", "COMMUNICATE", "CLAIM", "PAUSE", "RESUME")
 
 
 def named_in(dag: ExecutionDag) -> Iterator[str]:
@@ -299,7 +299,8 @@ def _arguments(
     for place, parameter in enumerate(parameters):
         at = f"parameters[{place}]"
         if parameter.name in bound.unbound:
-            text = f"nothing gives the parameter `{parameter.name}`: there are {len(inputs)} inputs"
+            given = "is 1 input" if len(inputs) == 1 else f"are {len(inputs)} inputs"
+            text = f"nothing gives the parameter `{parameter.name}`: there {given}"
             problems.append(Problem("graph.region_parameter", text, path=at))
             continue
         value = inputs[bound.sources[parameter.name]]

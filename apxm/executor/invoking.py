@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING, Any
 
+from apxm.capability.policy import CALL
 from apxm.capability.stages import perform, place_by_name
 from apxm.executor.reporting import report, said_chunk, said_to_tool
 from apxm.observability.events import Chunk, NodeRetried
@@ -125,7 +126,8 @@ class _Client:
         run = context.run
         if run.noted:
             content = said_to_tool(said[0], dict(said[1]), value) if run.content and error is None else None
-            report(context, "capability", self.invoker.record.name, began, error, details=details, content=content)
+            record = self.invoker.record
+            report(context, "capability", record.name, began, error, details=details, content=content, label=record.label)
 
     def chunk(self) -> Callable[[int, Any], None] | None:
         context = self.context
@@ -165,7 +167,7 @@ class _ByName(_Client):
         return placed.args, placed.kwargs
 
     def labels(self) -> dict[str, tuple[str, ...]]:
-        return dict.fromkeys(self.arguments, self.sources)
+        return dict.fromkeys(self.arguments or (CALL,), self.sources)
 
 
 class _Placing(_Client):
@@ -188,8 +190,13 @@ class _Placing(_Client):
 
 
 def labels_of(call: Call, context: OpContext) -> dict[str, tuple[str, ...]]:
-    """For every argument of a call where it came from: its inputs, and the plan that its constants are part of."""
+    """For every argument of a call where it came from: its inputs, and the plan that its constants are part of.
+
+    Of a call without arguments, whose plan it is part of: a model that makes it needs no text to do harm.
+    """
     taint, inputs = context.taint(), context.sources() if any(call.origins.values()) else []
+    if not call.origins:
+        return {CALL: taint}
     return {
         name: tuple(dict.fromkeys((*taint, *(label for position in positions for label in inputs[position]))))
         for name, positions in call.origins.items()

@@ -28,10 +28,12 @@ def report(
     details: dict[str, Any] | None = None,
     content: dict[str, str] | None = None,
     recorded: bool = True,
+    label: str | None = None,
 ) -> None:
     """Tell of a call that began at `began` (perf_counter) and has ended just now: as Called, and as an episode.
 
-    `recorded` is False for what is too quick and harmless to be an episode: an inline call that only reads.
+    `recorded` is False for what is too quick and harmless to be an episode: an inline call that only reads. `label` is that
+    of the answer, when the node does not have it anyhow.
     """
     took_ms = (perf_counter() - began) * 1e3
     run = context.run
@@ -41,7 +43,10 @@ def report(
     episodes = run.episodes
     if episodes is not None and recorded:
         kept = content if said is None or not run.content else {**(content or {}), "error": said}
-        episodes.add(run.run_id, context.place(), kind, target, took_ms, code, usage, kept)
+        labels: tuple[str, ...] = ()
+        if kept and episodes.content == "text":
+            labels = tuple(dict.fromkeys((*context.origins(), *((label,) if label is not None else ()))))
+        episodes.add(run.run_id, context.place(), kind, target, took_ms, code, usage, kept, labels=labels)
     if run.heard:
         if not run.tells_content:
             content = None

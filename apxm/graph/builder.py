@@ -227,6 +227,10 @@ class Authoring(Steps):
             graph._join(value, id, Dependency.CONTROL)
         for value in _several(order_after):
             graph._join(value, id, Dependency.EFFECT)
+        if isinstance(on, (Ref, Way)):
+            raise GraphError(
+                f"`on` is {on._called()} alone; expected `on=(step, label)`, or `after=` to wait", code="graph.shape"
+            )
         if on is not None:
             graph._join(Way(*on), id, Dependency.CONTROL)
         return _REFS.get(op, Ref)(graph, id)

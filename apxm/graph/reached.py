@@ -1,7 +1,8 @@
 """Which calls of capabilities can untrusted text reach? Provenance as a run would label it, from the graphs alone. Runs nothing.
 
-What may happen counts: a branch that may be taken, an argument that may be passed, an iteration that may follow. What a
-program puts into memory and takes out again has the label of the memory: see the label policy.
+What may happen counts: a branch that may be taken, an argument that may be passed, an iteration that may follow, a plan that
+may call any flow. Whatever an agent may have stored under a key by then or later is what is read under it. What other programs
+put on record, in earlier runs, is not known.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from apxm.graph.bounds import answering_flow, setting
 from apxm.graph.model import Dependency
 from apxm.graph.ops import OPERATIONS, Effect
+from apxm.graph.template import parse
 from apxm.graph.touches import every_node
 from apxm.graph.wiring import Wiring
 
@@ -25,6 +27,8 @@ Labels: TypeAlias = frozenset[str]
 
 NOTHING: Labels = frozenset()
 _ENDS = ("RETURN", "YIELD")
+ANY, BELIEFS, EPISODES = "any key", "beliefs", "episodes"  # places of what an agent keeps; a certain key has `=` before it
+_RECORDED = ("INV", "EXC", "COMMUNICATE")  # and whatever asks a model
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +69,7 @@ class _Tracing:
         self.given: dict[FlowKey, Labels] = {}  # what the parameters of a flow were called with
         self.gives: dict[FlowKey, Labels] = {}
         self.inside: dict[int, Labels] = {}  # by id of a graph: all that is in it, and in what it opens
+        self.kept: dict[tuple[str, str], Labels] = {}  # what an agent has in memory, by place
         self.found: dict[tuple[FlowKey, str, str], Labels] = {}
         self.changed = False
 
@@ -97,6 +102,8 @@ class _Tracing:
                 own |= deep  # an error that was made there
             values[node.id] = own | led
             around = around.union(values[node.id], deep)
+            if node.op in _RECORDED or OPERATIONS[node.op].effect is Effect.PAID:
+                self._keep(key[0], EPISODES, values[node.id])
             ends |= returned
             if node.op in _ENDS or node.name in exits or node.id not in feeding:
                 ends |= values[node.id]
@@ -112,7 +119,14 @@ class _Tracing:
                 label = self.labels.get(capability, f"tool:{capability}")
                 return (frozenset((label,)) if label else NOTHING), NOTHING
             case "QMEM":
-                return frozenset((f"memory:{node.attributes.get('memory_tier', '*')}",)), NOTHING
+                read = self._remembered(node, key[0])
+                if "staging_id" in node.attributes:
+                    self._keep(key[0], BELIEFS, read | led)
+                return read, NOTHING
+            case "UMEM":
+                for place in (_place(node), *([BELIEFS] if "belief_key" in node.attributes else [])):
+                    self._keep(key[0], place, led)
+                return NOTHING, NOTHING
             case "CLAIM":
                 return frozenset(("web" if node.attributes.get("server_url") else "tool:queue",)), NOTHING
             case "COMMUNICATE" if setting(node, "protocol") in ("http", "https"):
@@ -124,7 +138,7 @@ class _Tracing:
                     gives |= self.gives.get(callee, NOTHING)
                 return gives, NOTHING
         if OPERATIONS[node.op].effect is Effect.PAID:
-            return self._asked(node, key, inputs), NOTHING
+            return self._asked(node, key, inputs, led), NOTHING
         gives = NOTHING
         for name, region in node.regions.items():
             before = (self.inside.get(id(each), NOTHING) for each in node.regions.values())
@@ -142,20 +156,59 @@ class _Tracing:
         known = answering_flow(node, self.flows) if setting(node, "protocol") == "local" else None
         return [known] if known is not None else [one for one in self.flows if one[1] in ("communicate", "main")]
 
-    def _asked(self, node: Node, key: FlowKey, inputs: Labels) -> Labels:
-        """A model, and the tools that it may call with whatever it says."""
-        found = frozenset((f"llm:{node.attributes.get('model', '*')}",))
+    def _asked(self, node: Node, key: FlowKey, inputs: Labels, led: Labels) -> Labels:
+        """A model with what it is shown, and the tools that it may call with whatever it says."""
+        found, plans = self._shown(node, key) | {f"llm:{node.attributes.get('model', '*')}"}, _plans(node)
         tools = self._offered(node, key)
         for tool in tools:
             found |= {self.labels.get(tool, f"tool:{tool}") or ""} - {""}
+        if plans:
+            found |= self._read(key[0], ANY) | self._read(key[0], EPISODES)
+            for callee in self.flows:
+                self.called(callee, found | led)
+                found |= self.gives.get(callee, NOTHING)
         for tool in tools:
             self._reach(key, node, tool, found | inputs)
+        if plans or node.op == "REFLECT":  # which is on record under its own name
+            self._keep(key[0], ANY if plans else f"=reflection:{node.name}", found | led)
+        if plans or node.op == "REASON":
+            self._keep(key[0], BELIEFS, found | led)
         return found
+
+    def _shown(self, node: Node, key: FlowKey) -> Labels:
+        """What a model gets to see beside what its node is given."""
+        found = NOTHING
+        if setting(node, "context") == "aam":
+            found |= self._read(key[0], BELIEFS)
+        if "context_key" in node.attributes:
+            found |= self._remembered(node, key[0])
+        if node.op == "REFLECT":  # episodes of all agents
+            found = found.union(("memory:episodic",), *self.kept.values())
+        return found
+
+    def _keep(self, agent: str, place: str, labels: Labels) -> None:
+        self.kept[agent, place] = self._grown(self.kept.get((agent, place)), labels)
+
+    def _remembered(self, node: Node, agent: str) -> Labels:
+        """What a node may read from memory: episodes of calls have keys like `model:<name>`."""
+        place, tier = _place(node), node.attributes.get("memory_tier", "all" if node.op == "PLAN" else "*")
+        found = self._read(agent, place) | {f"memory:{tier}"}
+        if (place == ANY and tier in ("episodic", "all")) or (":" in place and tier != "stm"):
+            found |= self._read(agent, EPISODES)
+        return found
+
+    def _read(self, agent: str, place: str) -> Labels:
+        """What may be in a place; for ANY, what may be anywhere that a key names."""
+        places = {where: labels for (owner, where), labels in self.kept.items() if owner == agent}
+        apart = {each: places.pop(each, NOTHING) for each in (BELIEFS, EPISODES)}
+        if place in apart:
+            return apart[place]
+        return NOTHING.union(*(labels for where, labels in places.items() if place == ANY or where in (ANY, place)))
 
     def _offered(self, node: Node, key: FlowKey) -> list[str]:
         """What a model may call: the tools of its node; in a plan of its own those, else what the flow around it names."""
         if node.op in ("PLAN", "REASON"):
-            if not node.attributes.get("enable_inner_plan", setting(node, "inner_plan_supported")):
+            if not _plans(node):
                 return []
             if "tools" not in node.attributes:
                 inside = every_node(self.flows[key])
@@ -165,3 +218,17 @@ class _Tracing:
     def _reach(self, key: FlowKey, node: Node, capability: str, labels: Labels) -> None:
         place = key, node.name, capability
         self.found[place] = self._grown(self.found.get(place), labels)
+
+
+def _plans(node: Node) -> bool:
+    """Whether a model may write a plan there, which then runs."""
+    plans = node.op in ("PLAN", "REASON")
+    return plans and bool(node.attributes.get("enable_inner_plan", setting(node, "inner_plan_supported")))
+
+
+def _place(node: Node) -> str:
+    """Where a node reads or writes: the key, when it is a constant, else ANY."""
+    text = node.attributes.get("context_key" if node.op == "PLAN" else "key")
+    if text is None or (key := parse(text)).placeholders:
+        return ANY
+    return f"={key.render(str)}"

@@ -357,7 +357,11 @@ def _think(scene: Scene) -> str:
 
 def _inner(scene: Scene) -> str:
     runs = scene.node.attributes.get("enable_inner_plan", scene.get("inner_plan_supported"))
-    return "; the plan that the model makes is then run" if runs else ""
+    if not runs:
+        return ""
+    tools = _named(scene.get("tools"))
+    names = listed([name(one) for one in tools], "and") if tools else "what this flow names"
+    return f"; the plan that the model makes is then run, and may call {names}, if granted"
 
 
 def _reason(scene: Scene) -> str:

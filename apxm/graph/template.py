@@ -9,6 +9,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal, TypeAlias
 
+from apxm.errors import InvalidError
+from apxm.values import refuse_vast
+
+TEXT_MAX = 256 * 1024 * 1024  # characters of a filled text
+
 Kind: TypeAlias = Literal["name", "position", "node"]
 
 # `{{node_7}}`, `{name}`, `{0}`. Any other brace is text. Four digits are more than the inputs a person can number.
@@ -52,7 +57,11 @@ class Template:
 
     def render(self, lookup: Lookup) -> str:
         """The text with every placeholder replaced by the text of its value."""
-        return "".join([part if isinstance(part, str) else as_text(lookup(part)) for part in self.segments])
+        parts = [part if isinstance(part, str) else as_text(lookup(part)) for part in self.segments]
+        if sum(map(len, parts)) > TEXT_MAX:
+            text = f"a text with its placeholders filled has more than {TEXT_MAX:,} characters"
+            raise InvalidError(text, code="limit", hint="does it double itself?")
+        return "".join(parts)
 
 
 @lru_cache(maxsize=2048)
@@ -119,6 +128,7 @@ def as_text(value: Any) -> str:
         return value
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
+    refuse_vast(value)
     return json.dumps(value, ensure_ascii=False, default=_plain)
 
 

@@ -119,7 +119,10 @@ class Link:
         except ApxmError:
             raise
         except Exception as error:
-            raise CapabilityError(f"the MCP server `{self._name}` cannot be reached: {_said(error)}") from error
+            raise CapabilityError(
+                f"the MCP server `{self._name}` cannot be reached: {_said(error)}",
+                hint="does it run? what a process that ends at once says of it is on standard error",
+            ) from error
 
     async def _tools(self) -> list[Tool]:
         _, client = await self._client()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from hashlib import sha256
+from unicodedata import normalize
 
 BLOCKS_MAX = 100  # openings looked at in one prompt
 _BLOCK = re.compile(r"^<(?P<tag>(?P<name>[a-z]{1,40})(?:-[0-9a-f]{16})?)>$", re.MULTILINE)
@@ -12,10 +13,18 @@ _BLOCK = re.compile(r"^<(?P<tag>(?P<name>[a-z]{1,40})(?:-[0-9a-f]{16})?)>$", re.
 def fence(name: str, text: str) -> str:
     """`text` between `<name>` and `</name>`, each on a line of its own; `name` is a word in lower case.
 
-    A text that holds such a tag itself gets one that depends on all of it, so that nothing in it can end the block.
+    A text that holds such a tag itself, or what a reader may take for one (`</ NAME >`), gets one that depends on all of it,
+    so that nothing in it can end the block.
     """
-    tag = name if f"{name}>" not in text.lower() else f"{name}-{sha256(text.encode('utf-8', 'replace')).hexdigest()[:16]}"
+    tag = name if not _resembles(name, text) else f"{name}-{sha256(text.encode('utf-8', 'replace')).hexdigest()[:16]}"
     return f"<{tag}>\n{text}\n</{tag}>"
+
+
+def _resembles(name: str, text: str) -> bool:
+    """Whether a part of a text looks like a tag: in other letters, with blanks or what nobody sees in between."""
+    plain = text.lower() if text.isascii() else normalize("NFKC", text).lower()
+    seen = "".join(filter(str.isprintable, "".join(plain.split())))
+    return any(part in seen for part in (f"<{name}", f"/{name}", f"{name}>"))
 
 
 def fenced(text: str) -> dict[str, str]:

@@ -11,7 +11,7 @@ from apxm.llm.base import LanguageModel
 from apxm.llm.resilience import RetryPolicy
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 MODELS_MAX = 1_000  # far beyond any runtime; a model registered per request is a leak, and this names it
 EXTRACTIVE = "extractive"
@@ -94,7 +94,7 @@ class ModelRegistry:
         offered = [full for full in models if full.startswith(f"{provider}/")]
         if not offered:
             known = dict.fromkeys(full.partition("/")[0] for full in models if "/" in full)
-            hint = f"there are {', '.join(known)}" if known else "give `provider` when you register a model"
+            hint = f"there are: {_quoted(known)}" if known else "give `provider` when you register a model"
             raise BindError(f"no model of the provider `{provider}` is registered", hint=hint)
         if name is None:
             full = self._default if self._default in offered else offered[0]
@@ -102,7 +102,7 @@ class ModelRegistry:
             full = name if name in offered else f"{provider}/{name}"
         if full in models:
             return full, models[full]
-        raise BindError(f"provider `{provider}` offers no model `{name}`", hint=f"it offers {', '.join(offered[:10])}")
+        raise BindError(f"provider `{provider}` offers no model `{name}`", hint=f"it offers {_quoted(offered[:10])}")
 
     def _extractive(self) -> LanguageModel:
         from apxm.llm.extractive import ExtractiveModel
@@ -124,5 +124,9 @@ class ModelRegistry:
     def _unknown(self, name: str) -> BindError:
         known = self.names()
         close = get_close_matches(name, known, n=1)
-        hint = f"close: `{close[0]}`" if close else f"there are {', '.join(known[:10])}"
+        hint = f"close: `{close[0]}`" if close else f"there are: {_quoted(known[:10])}"
         return BindError(f"model `{name}` is not registered", hint=hint)
+
+
+def _quoted(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)

@@ -35,7 +35,7 @@ class Episode:
     `kind` is model, capability, message or reflection, or `record` for what a program put on record itself; `target` is
     the name of what was called, of a record its type. `outcome` is done or failed, `code` that of the error. `content` has
     what was said, as far as the configuration keeps it; `value` is that of a record or a reflection, and `labels` say where
-    that came from.
+    that, or a content that is kept as text, came from.
     """
 
     number: int

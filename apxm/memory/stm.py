@@ -21,7 +21,8 @@ ENTRY_BYTES = 200  # what an entry costs beside its key and value: a tuple, a pl
 MISSING: Any = object()
 
 Place: TypeAlias = tuple[str, str]  # scope, key
-Entry: TypeAlias = tuple[Any, int, float | None]  # value, bytes, when it expires
+Labels: TypeAlias = tuple[str, ...]  # where a value came from
+Entry: TypeAlias = tuple[Any, int, float | None, Labels]  # value, bytes, when it expires, its labels
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +37,9 @@ class Change:
 class ShortTermMemory:
     """Values by scope and key, at most `entries_max` of them and `bytes_max` in all; the least recently used go first.
 
-    Values are taken as they are: settled ones, which nobody changes any more. An expired entry is gone for every reader
-    at once, and its room is taken back before that of any living entry. Thread-safe; `on_change` is called outside the
-    lock, after the change.
+    Values are taken as they are: settled ones, which nobody changes any more; each keeps the labels that it was put with.
+    An expired entry is gone for every reader at once, and its room is taken back before that of any living entry.
+    Thread-safe; `on_change` is called outside the lock, after the change.
     """
 
     __slots__ = ("_bytes", "_clock", "_entries", "_expiring", "_lock", "bytes_max", "entries_max", "on_change")
@@ -58,15 +59,17 @@ class ShortTermMemory:
         self._expiring: list[tuple[float, Place]] = []  # a heap; entries overwritten since are passed over
         self._bytes = 0
 
-    def put(self, scope: str, key: str, value: Any, ttl_ms: float | None = None) -> None:
+    def put(self, scope: str, key: str, value: Any, ttl_ms: float | None = None, labels: Labels = ()) -> None:
         """Store a value; what it replaces is gone. A value larger than the whole memory is not kept."""
         place = (scope, key)
         size = ENTRY_BYTES + len(key) + (getsizeof(value) if type(value) in SCALARS else size_of(value))
+        if labels:
+            size += getsizeof(labels) + sum(map(getsizeof, labels))
         expires = None if ttl_ms is None else self._clock() + ttl_ms / 1e3
         entries = self._entries
         with self._lock:
             old = entries.get(place)
-            entries[place] = (value, size, expires)
+            entries[place] = (value, size, expires, labels)
             if old is None:
                 self._bytes += size
             else:
@@ -81,6 +84,10 @@ class ShortTermMemory:
 
     def get(self, scopes: Sequence[str], key: str) -> Any:
         """The value under `key` in the first scope that has it, else MISSING. It counts as used."""
+        return self.find(scopes, key)[0]
+
+    def find(self, scopes: Sequence[str], key: str) -> tuple[Any, Labels]:
+        """`get`, with the labels of the value."""
         lapsed: Change | None = None
         entries = self._entries
         with self._lock:
@@ -89,14 +96,14 @@ class ShortTermMemory:
                 entry = entries.get(place)
                 if entry is None:
                     continue
-                value, _, expires = entry
+                value, _, expires, labels = entry
                 if expires is None or expires > self._clock():
                     entries.move_to_end(place)
-                    return value
+                    return value, labels
                 lapsed = self._remove(place, "expire")
         if lapsed is not None:
             self._tell([lapsed])
-        return MISSING
+        return MISSING, ()
 
     def delete(self, scope: str, key: str) -> bool:
         """Forget an entry; False when there was none."""
@@ -115,22 +122,24 @@ class ShortTermMemory:
         limit: int = 10,
         min_score: float = 0.0,
         where: Mapping[str, Any] | None = None,
-    ) -> list[tuple[str, Any, float]]:
-        """(key, value, score) of the entries with something in common with `query`, best first, newest first among equals.
+    ) -> list[tuple[str, Any, float, Labels]]:
+        """(key, value, score, labels) of the entries that have something in common with `query`.
 
-        A key in several scopes counts in the first of them only. Searching does not count as using.
+        The best come first, the newest first among equals. A key in several scopes counts in the first of them only.
+        Searching does not count as using.
         """
         wanted = Query(query)
-        found: dict[str, tuple[float, int, int, Any]] = {}
-        for age, (scope, key, value) in enumerate(reversed(self._living())):
+        found: dict[str, tuple[float, int, int, Any, Labels]] = {}
+        for age, (scope, key, value, labels) in enumerate(reversed(self._living())):
             if scope not in scopes:
                 continue
             rank = scopes.index(scope)
             if (known := found.get(key)) is not None and known[2] < rank:
                 continue
             score = wanted.score(key, value) if fits(value, where) else 0.0
-            found[key] = (score, age, rank, value)
-        hits = [(key, value, score) for key, (score, age, _, value) in sorted(found.items(), key=_by_score) if score > 0]
+            found[key] = (score, age, rank, value, labels)
+        ranked = sorted(found.items(), key=_by_score)
+        hits = [(key, value, score, labels) for key, (score, _, _, value, labels) in ranked if score > 0]
         return [hit for hit in hits if hit[2] >= min_score][:limit]
 
     def snapshot(self) -> dict[str, Any]:
@@ -138,8 +147,8 @@ class ShortTermMemory:
         with self._lock:
             now = self._clock()
             rows = [
-                [scope, key, value, None if expires is None else (expires - now) * 1e3]
-                for (scope, key), (value, _, expires) in self._entries.items()
+                [scope, key, value, None if expires is None else (expires - now) * 1e3, list(labels)]
+                for (scope, key), (value, _, expires, labels) in self._entries.items()
                 if expires is None or expires > now
             ]
         return {"entries": rows}
@@ -150,8 +159,8 @@ class ShortTermMemory:
         if not isinstance(rows, list) or not all(map(_is_row, rows)):
             raise InvalidError("this is no snapshot of a short-term memory", hint="pass on what snapshot() gave")
         self.clear()
-        for scope, key, value, ttl_ms in rows:
-            self.put(scope, key, value, ttl_ms)
+        for scope, key, value, ttl_ms, labels in rows:
+            self.put(scope, key, value, ttl_ms, tuple(labels))
 
     def clear(self) -> None:
         """Forget everything, without telling anybody."""
@@ -171,21 +180,25 @@ class ShortTermMemory:
     def check(self) -> None:
         """What must always hold."""
         with self._lock:
-            assert self._bytes == sum(size for _, size, _ in self._entries.values()), "bytes are what the entries have"
+            assert self._bytes == sum(size for _, size, *_ in self._entries.values()), "bytes are what the entries have"
             assert len(self._entries) <= self.entries_max, "no more entries than allowed"
             assert self._bytes <= self.bytes_max, "no more bytes than allowed"
-            waiting = {(expires, place) for place, (_, _, expires) in self._entries.items() if expires is not None}
+            waiting = {(expires, place) for place, (*_, expires, _) in self._entries.items() if expires is not None}
             assert waiting <= set(self._expiring), "everything that expires is waited for"
 
-    def _living(self) -> list[tuple[str, str, Any]]:
+    def _living(self) -> list[tuple[str, str, Any, Labels]]:
         with self._lock:
             now = self._clock() if self._expiring else 0.0
             items = self._entries.items()
-            return [(scope, key, value) for (scope, key), (value, _, expires) in items if expires is None or expires > now]
+            return [
+                (scope, key, value, labels)
+                for (scope, key), (value, _, expires, labels) in items
+                if expires is None or expires > now
+            ]
 
     def _remove(self, place: Place, kind: Literal["delete", "evict", "expire"]) -> Change:
         """Under the lock. Deleting what has expired is an expiry."""
-        _, size, expires = self._entries.pop(place)
+        _, size, expires, _ = self._entries.pop(place)
         self._bytes -= size
         lapsed = kind != "expire" and expires is not None and expires <= self._clock()
         return Change("expire" if lapsed else kind, *place)
@@ -220,12 +233,14 @@ class ShortTermMemory:
                 self.on_change(change)
 
 
-def _by_score(item: tuple[str, tuple[float, int, int, Any]]) -> tuple[float, int]:
+def _by_score(item: tuple[str, tuple[float, int, int, Any, Labels]]) -> tuple[float, int]:
     return -item[1][0], item[1][1]
 
 
 def _is_row(row: Any) -> bool:
-    if not isinstance(row, list) or len(row) != 4 or type(row[0]) is not str or type(row[1]) is not str:
+    if not isinstance(row, list) or len(row) != 5 or type(row[0]) is not str or type(row[1]) is not str:
+        return False
+    if not isinstance(row[4], list) or not all(type(label) is str for label in row[4]):
         return False
     return row[3] is None or type(row[3]) in (int, float)
 

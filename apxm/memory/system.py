@@ -14,7 +14,7 @@ from apxm.memory.stm import MISSING, ShortTermMemory
 from apxm.values import SCALARS, check, settle
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from apxm.memory.episodic import Place
     from apxm.memory.stm import Change
@@ -58,9 +58,20 @@ class RunMemory:
         """The same memory as another agent or flow sees it."""
         return self._views.get((agent, flow)) or RunMemory(self._system, self._stm, self.run_id, agent, flow, self._views)
 
-    def put(self, key: str, value: Any, *, tier: str = "stm", scope: str = "agent", ttl_ms: float | None = None) -> Any:
+    def put(
+        self,
+        key: str,
+        value: Any,
+        *,
+        tier: str = "stm",
+        scope: str = "agent",
+        ttl_ms: float | None = None,
+        labels: Sequence[str] = (),
+    ) -> Any:
         """Store a value and give it back. `scope` is run, agent or flow; after `ttl_ms` it is forgotten.
 
+        `labels` say where it came from (`web`, `llm:<model>`, `tool:<name>`): who reads it inherits them, and what the label
+        policy says of them holds for it. Without any it is the host's own word.
         In tier `episodic` it is put on record, of type `key`, for the agent: it has neither a scope nor an end.
         """
         if tier == "all":
@@ -75,11 +86,11 @@ class RunMemory:
             value = settle(value, where=f"memory key `{key}`")
             check(value, f"memory key `{key}`")
         if tier == "episodic":
-            return self.record(key, value)
+            return self.record(key, value, labels=tuple(labels))
         place = self._scopes.get(scope)
         if place is None:
             raise _no_scope(scope)
-        self._stm.put(place, key, value, ttl_ms)
+        self._stm.put(place, key, value, ttl_ms, tuple(labels))
         return value
 
     def record(self, key: str, value: Any, place: Place = NOWHERE, labels: tuple[str, ...] = ()) -> Any:
@@ -92,11 +103,11 @@ class RunMemory:
         self._episodes().add(self.run_id, (*place[:-1], self.agent), "record", key, 0.0, value=value, labels=labels)
         return value
 
-    def keep(self, key: str, value: Any, ttl_ms: float | None = None) -> Any:
+    def keep(self, key: str, value: Any, ttl_ms: float | None = None, labels: tuple[str, ...] = ()) -> Any:
         """`put` of a value that is settled already: what UMEM does with its input."""
         if type(key) is not str or not 0 < len(key) <= KEY_CHARS_MAX:
             raise _bad_key(key)
-        self._stm.put(self._scopes["agent"], key, value, ttl_ms)
+        self._stm.put(self._scopes["agent"], key, value, ttl_ms, labels)
         return value
 
     def get(self, key: str, default: Any = None, *, tier: str = "stm") -> Any:
@@ -106,13 +117,11 @@ class RunMemory:
             return default
         return value if type(value) in SCALARS else settle(value)
 
-    def find(self, key: str, *, where: Mapping[str, Any] | None = None) -> Any:
-        """`get` without a copy, for who will not change it: what QMEM does. `where` are fields that the value must have."""
-        value = self._stm.get(self._chain, key)
-        return value if value is not MISSING and fits(value, where) else None
-
     def find_in(self, tier: str, key: str, where: Mapping[str, Any] | None = None) -> tuple[Any, tuple[str, ...]]:
-        """`find` in another tier; also where the value came from."""
+        """`get` without a copy, for who will not change it: what QMEM does; also where the value came from.
+
+        `where` are fields that the value must have.
+        """
         value, labels = self._lookup(key, tier, where)
         return None if value is MISSING else value, labels
 
@@ -121,9 +130,9 @@ class RunMemory:
         if tier_refusal(tier) is not None:
             _refuse(tier)
         if tier != "episodic":
-            value = self._stm.get(self._chain, key)
+            value, labels = self._stm.find(self._chain, key)
             if value is not MISSING and fits(value, where):
-                return value, ()
+                return value, labels
         if tier != "stm" and self._has_episodes(tier):
             last = self._episodes().last(key, self.agent, where)
             if last is not None:
@@ -153,8 +162,7 @@ class RunMemory:
             _refuse(tier)
         hits: list[tuple[str, Any, float, tuple[str, ...]]] = []
         if tier != "episodic":
-            found = self._stm.search(self._chain, query, limit=limit, min_score=min_score, where=where)
-            hits += ((*hit, ()) for hit in found)
+            hits += self._stm.search(self._chain, query, limit=limit, min_score=min_score, where=where)
         if tier != "stm" and self._has_episodes(tier):
             episodes = self._episodes().search(query, self.agent, limit=limit, min_score=min_score, where=where)
             hits += ((one.key, one.remembered, score, one.labels) for one, score in episodes)

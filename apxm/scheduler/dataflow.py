@@ -11,7 +11,7 @@ from apxm.dag import CONTROL, DATA, EFFECT
 from apxm.scheduler.plan import ALL, GATE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from apxm.labels import LabelTable
     from apxm.observability.events import Path
@@ -36,6 +36,7 @@ class Mark:
 EMPTY, DEAD = Mark("EMPTY"), Mark("DEAD")  # not there yet; this path was not taken
 FAILED, CANCELLED = "failed", "cancelled"
 USER = "user"  # the provenance of what the caller of a run gives
+GIVEN, TAINT = -1, -2  # among the labels that a frame notes: of its parameters, and of who made its plan
 
 
 class Choice:
@@ -78,6 +79,7 @@ class Frame:
         "giver",
         "gone",
         "index",
+        "known",
         "left",
         "node",
         "own",
@@ -89,6 +91,7 @@ class Frame:
         "up",
         "v",
     )
+    known: dict[int, int]  # labels that were asked for and cannot change any more; the first question makes it
 
     def __init__(
         self,
@@ -113,7 +116,7 @@ class Frame:
         self.choices: dict[int, Choice] | None = None
         self.ended: dict[int, str] | None = None  # why a dead slot is dead, when it was not skipped
         self.running: dict[int, Activation | Frame] | None = None  # what suspended, waits or has child frames
-        self.own: dict[int, int] | None = None  # labels that child frames brought home
+        self.own: dict[int, int] | None = None  # labels that child frames brought home, and that handlers owe
         self.closing: Closing | None = None
         self.returned: tuple[str, Any] | None = None  # name and value of the RETURN that ended this flow
         self.giver: tuple[Frame, int] | None = None  # where that RETURN stands: here, or in a region
@@ -244,44 +247,110 @@ class Frame:
     def labels(self, slot: int, table: LabelTable, *, inherited: bool = True) -> int:
         """Provenance of the value of a slot, as bits: its own source joined with that of everything that led to it.
 
-        Without `inherited` the parameters of the frame add nothing.
+        Without `inherited` the parameters of the frame add nothing. However often is asked, what led to a slot that ended
+        is looked at once.
         """
-        found = self.taint(table) if inherited else 0
-        seen, todo = {slot}, [slot]
+        return self._joined_labels([slot], table, inherited)
+
+    def _joined_labels(self, slots: Iterable[int], table: LabelTable, inherited: bool = True) -> int:
+        """As `labels`, of several slots together."""
+        made = [self._made(slot, table) for slot in slots]
+        found = 0
+        for one in made:
+            found |= one
+        if not inherited or not made:
+            return found >> 1
+        above = self._above(table)
+        return found >> 1 | above[TAINT] | (above[GIVEN] if found & 1 else 0)
+
+    def _made(self, slot: int, table: LabelTable) -> int:
+        """What this frame itself brought to the value of a slot: the labels times two, plus one if a parameter led to it.
+
+        Once a slot ended, nothing that led to its value changes any more, so that is noted; of what still runs nothing is.
+        """
+        first, known = self.plan.parameters, self._notes()
+        if slot < first:
+            return 1
+        if slot in known:
+            return known[slot]
+        sources: dict[int, list[int]] = {}
+        todo = [slot]
         while todo:
             here = todo.pop()
-            if here < self.plan.parameters:
-                if inherited:
-                    found |= self.up.given_labels(self.node, self.step, table) if self.up is not None else table.bit(USER)
-                continue
-            if here in self.binding.labels:
-                found |= table.bit(self.binding.labels[here])
-            if self.own is not None:
-                found |= self.own.get(here, 0)
-            for source in self._led_from(here):
-                if source not in seen:
-                    seen.add(source)
-                    todo.append(source)
+            if here not in sources:
+                sources[here] = list(self._led_from(here))
+                todo += [source for source in sources[here] if source >= first and source not in known]
+        passing: dict[int, int] = {}
+        found = 0
+        for here in sorted(sources):  # sources come before what they lead to
+            found, ended = self._added(here, table) << 1, here < len(self.v) and self.v[here] is not EMPTY
+            for source in sources[here]:
+                if source < first:
+                    found |= 1
+                elif source in known:
+                    found |= known[source]
+                else:
+                    found, ended = found | passing[source], False
+            (known if ended else passing)[here] = found
         return found
 
-    def taint(self, table: LabelTable) -> int:
-        """What everything in this frame owes to whoever made its plan: the source of each opener above that has one."""
-        found, frame = 0, self
-        while frame.up is not None:
-            if frame.node in frame.up.binding.labels:
-                found |= table.bit(frame.up.binding.labels[frame.node])
+    def _added(self, slot: int, table: LabelTable) -> int:
+        """What a slot adds: the source that it is, and what was brought to it."""
+        name = self.binding.labels.get(slot)
+        brought = self.own.get(slot, 0) if self.own is not None else 0
+        return brought if name is None else brought | table.bit(name)
+
+    def _above(self, table: LabelTable) -> dict[int, int]:
+        """The notes of this frame with GIVEN and TAINT in them: what its opener had when this frame was first asked.
+
+        What a child frame was given does not change while it lives; what later ones are given may be more.
+        """
+        asked: list[Frame] = []
+        frame: Frame | None = self
+        while frame is not None and GIVEN not in frame._notes():
+            asked.append(frame)
             frame = frame.up
-        return found
+        for frame in reversed(asked):  # outermost first, so that no question goes further up than one frame
+            known, up = frame.known, frame.up
+            if up is None:
+                known[TAINT], known[GIVEN] = 0, table.bit(USER)
+                continue
+            given = up.given_labels(frame.node, frame.step, table)
+            name = up.binding.labels.get(frame.node)
+            known[TAINT] = up._above(table)[TAINT] | (0 if name is None else table.bit(name) | given)
+            known[GIVEN] = given
+        return self.known
+
+    def _notes(self) -> dict[int, int]:
+        try:
+            return self.known
+        except AttributeError:
+            self.known = {}
+            return self.known
+
+    def bring(self, slot: int, labels: int) -> None:
+        """Join the provenance of a slot with labels.
+
+        If it has ended, that is for a failure of what it left behind: what it gave to others before knows nothing of this.
+        """
+        if self.own is None:
+            self.own = {}
+        self.own[slot] = self.own.get(slot, 0) | labels
+        self._notes().pop(slot, None)
+
+    def taint(self, table: LabelTable) -> int:
+        """What everything in this frame owes to whoever made its plan: the source of each opener above that has one.
+
+        And what that one was given: a model may write into its plan whatever it has read.
+        """
+        return self._above(table)[TAINT] if self.up is not None else 0
 
     def value_labels(self, table: LabelTable, *, inherited: bool = True) -> int:
         """Provenance of what this frame gives its parent."""
         if self.giver is not None:
             frame, slot = self.giver
             return frame.labels(slot, table, inherited=inherited or frame is not self)
-        found = 0
-        for slot in self.live_values():
-            found |= self.labels(slot, table, inherited=inherited)
-        return found
+        return self._joined_labels(self.live_values(), table, inherited)
 
     def given_labels(self, slot: int, step: Step, table: LabelTable) -> int:
         """Provenance of what a child frame is given: the inputs of the slot, and what frames before it brought home.
@@ -296,10 +365,7 @@ class Frame:
 
     def input_labels(self, slot: int, table: LabelTable) -> int:
         """Provenance of what a slot is called with."""
-        found = 0
-        for source in self._led_from(slot):
-            found |= self.labels(source, table)
-        return found
+        return self._joined_labels(self._led_from(slot), table)
 
     def _led_from(self, slot: int) -> Iterator[int]:
         """Sources of live tokens that carried a value or routed: Effect edges only order, so they taint nothing."""

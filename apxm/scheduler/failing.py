@@ -72,7 +72,7 @@ class Failer(Closer):
                 self._isolate(worker, child, activation, error)
                 return
             if self._handles(owner, opener):
-                self._bring_failure(owner, opener, frame, slot)
+                self._bring_failure(owner, opener, frame, slot, handled=True)
                 self.end_failed(frame, slot, now=True)
                 self._handle_above(worker, owner, opener, error)
                 return
@@ -86,14 +86,13 @@ class Failer(Closer):
             self.end_failed(frame, slot, now=True)
             self.abort(worker, error)
 
-    def _bring_failure(self, owner: Frame, opener: int, frame: Frame, slot: int) -> None:
+    def _bring_failure(self, owner: Frame, opener: int, frame: Frame, slot: int, *, handled: bool = False) -> None:
         """What an error says comes from what its node was given: whoever takes it up there inherits that.
 
-        Not a MAP: of items that failed it says nothing.
+        Not a MAP that goes on without the item: it says nothing of what failed.
         """
-        if owner.plan.operation(opener) != "MAP":
-            owner.own = owner.own if owner.own is not None else {}
-            owner.own[opener] = owner.own.get(opener, 0) | frame.labels(slot, self.labels)
+        if handled or owner.plan.operation(opener) != "MAP":
+            owner.bring(opener, frame.labels(slot, self.labels))
 
     def _note_failed(self, frame: Frame, slot: int, error: ApxmError) -> None:
         """Tell that a slot failed, unless its fallback makes it good at once: it ends once, and then that is told."""

@@ -491,8 +491,7 @@ class RunState(Poster):
             if still:
                 self._still_labels[frame.binding] = found
         if found:
-            owner.own = owner.own if owner.own is not None else {}
-            owner.own[frame.node] = owner.own.get(frame.node, 0) | found
+            owner.bring(frame.node, found)
 
     def child_ended(self, worker: Worker, child: Frame, result: ChildResult) -> None:
         """A child of a Spawn ended."""

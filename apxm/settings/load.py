@@ -134,7 +134,7 @@ class Settings(General):
         if chosen in self.models:
             return chosen, self.models[chosen].build(self.environment)
         kind, _, file = chosen.partition(":")
-        return "default", MODEL_KINDS[kind].build({"file": file})
+        return kind, MODEL_KINDS[kind].build({"file": file})
 
     def _no_model(self, name: str) -> ConfigError:
         from apxm.settings.nearest import nearest

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from apxm.llm.base import LanguageModel
     from apxm.settings.origin import File, Origin
 
-RESERVED = ("default", "extractive")  # `default` is what --model scripted:FILE makes, `extractive` is always there
+RESERVED = ("scripted", "extractive")  # `scripted` is what --model scripted:FILE makes, `extractive` is always there
 
 
 class ModelKind(NamedTuple):
@@ -81,7 +81,7 @@ def _read_table(name: str, given: Any, file: File) -> ModelTable:
     if not isinstance(given, dict):
         raise ConfigError(f"{where} is {given!r:.60}, expected a table [models.{name}]")
     if name in RESERVED or not name.strip() or ":" in name:
-        raise ConfigError(f"{where}: a model cannot have this name", hint="`default`, `extractive` and names with `:` are taken")
+        raise ConfigError(f"{where}: a model cannot have this name", hint="`scripted`, `extractive` and names with `:` are taken")
     values = {
         key: read(value, file.origin("models", name, key).where(f"models.{name}.{key}"), key, file.folder)
         for key, value in given.items()

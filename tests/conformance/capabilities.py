@@ -42,7 +42,10 @@ def field(of: dict[str, Any], name: str) -> Any:
     return of[name]
 
 
-PURE = (add, upper, length, echo, join, pair, record, field)
+PURE = {
+    function.__name__: CapabilityRecord("", function, effect="pure")
+    for function in (add, upper, length, echo, join, pair, record, field)
+}
 
 
 class World:
@@ -85,7 +88,7 @@ class World:
         return amount
 
     def records(self) -> dict[str, CapabilityRecord]:
-        records = {function.__name__: CapabilityRecord("", function, effect="pure") for function in PURE}
+        records = dict(PURE)
         several = {"guarded": ("note", "fail", "lose", "pay"), "read": ("flaky", "never", "spell")}
         for effect, names in several.items():
             records |= {name: CapabilityRecord("", getattr(self, name), effect=effect) for name in names}

@@ -69,28 +69,12 @@ class Found:
 
 
 def run(case: dict[str, Any], mode: Mode, tmp_path: Path) -> Found:
-    world = World()
-    script = tmp_path / "script.json"
-    script.write_text(json.dumps(case.get("model", [])), encoding="utf-8")
-    options = dict(case.get("options", {}))
-    if "budget" in options:
-        options["budget"] = Limits(**options["budget"])
-    config = RuntimeConfig(state_dir=str(tmp_path / "state"))
-    with peers_of(case) as url, Runtime(config, model=ScriptedModel.load(script)) as runtime:
-        for name in case.get("peers", ()):
-            runtime.peers.register(name, url)
-        prepare(case, runtime)
+    with opened(case, tmp_path) as (runtime, world):
         runtime.static_tier = mode.static
-        runtime.models.register("scripted", runtime.models.get(), provider="script")
-        for name, record in world.records().items():
-            runtime.capability_system().register(name, record)
-        for agent, grants in case.get("agent_grants", {}).items():
-            runtime.grant(agent, grants)
         error, result = None, None
-        wanted = RunOptions(trace=mode.traced, grants=case.get("grants", ()), **options)
         try:
             dag = Artifact.from_bytes(compile(from_json(case["program"]), level=mode.level).to_bytes()).into_dag()
-            result = runtime.execute(dag, case.get("parameters"), run=wanted)
+            result = runtime.execute(dag, case.get("parameters"), run=options_of(case, trace=mode.traced))
         except ApxmError as raised:
             error, result = raised, raised.result
         tasks = {queue: left(runtime, queue) for queue in case.get("tasks", {})}
@@ -105,6 +89,33 @@ def run(case: dict[str, Any], mode: Mode, tmp_path: Path) -> Found:
         splices=0 if result is None else len(result.splices),
         tasks=tasks,
     )
+
+
+@contextmanager
+def opened(case: dict[str, Any], tmp_path: Path) -> Iterator[tuple[Runtime, World]]:
+    """A runtime with everything that a case says is there before its run, and the world that tells what was called."""
+    world = World()
+    script = tmp_path / "script.json"
+    script.write_text(json.dumps(case.get("model", [])), encoding="utf-8")
+    config = RuntimeConfig(state_dir=str(tmp_path / "state"))
+    with peers_of(case) as url, Runtime(config, model=ScriptedModel.load(script)) as runtime:
+        for name in case.get("peers", ()):
+            runtime.peers.register(name, url)
+        prepare(case, runtime)
+        runtime.models.register("scripted", runtime.models.get(), provider="script")
+        for name, record in world.records().items():
+            runtime.capability_system().register(name, record)
+        for agent, grants in case.get("agent_grants", {}).items():
+            runtime.grant(agent, grants)
+        yield runtime, world
+
+
+def options_of(case: dict[str, Any], *, trace: bool) -> RunOptions:
+    """The options that a case runs with."""
+    options = dict(case.get("options", {}))
+    if "budget" in options:
+        options["budget"] = Limits(**options["budget"])
+    return RunOptions(trace=trace, grants=case.get("grants", ()), **options)
 
 
 @contextmanager

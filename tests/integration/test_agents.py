@@ -206,7 +206,7 @@ def test_a_belief_says_where_its_value_came_from(runtime):
         "filled": ("so!", "user"),
         "both": ({"a": "seen", "b": "yes"}, "tool:look, llm:scripted"),
         "constant": ("t", "node `text`"),
-        "_stage:query": ("seen", "memory:stm"),
+        "_stage:query": ("seen", "memory:stm, tool:look"),
     }
 
 
@@ -454,7 +454,7 @@ def test_a_plan_gets_what_its_agent_may_use_and_is_allowed_and_what_it_declares_
     plan.planned, plan.siblings = True, artifact.into_dag().siblings
     agents = Agents(runtime.flow_registry().snapshot(), Grants.parse(["read", "write"]), {"a": Grants.parse(["search"])})
     assert agents.terms(plan).grants.names == {"search", "read"}
-    bound = agents.planned(plan, frozenset(["search", "write"]))
+    bound = agents.planned(agents.terms(plan).grants.only(["search", "write"]))
     assert bound.terms(plan).grants.names == {"search"}
     assert not bound.terms(plan).grants.admits("write")
 
@@ -467,7 +467,7 @@ def test_a_flow_that_a_plan_calls_brings_no_grants_of_its_agent(runtime):
     agents = Agents(runtime.flow_registry().snapshot(), Grants.parse(["read=docs", "search"]), granted)
     theirs = artifact.flows()["b", "main"]
     assert agents.terms(theirs).grants.roots("read") == (os.path.abspath("docs"), "/")
-    called = agents.planned(plan, frozenset(["read", "search", "write"])).terms(theirs).grants
+    called = agents.planned(agents.terms(plan).grants.only(["read", "search", "write"])).terms(theirs).grants
     assert (called.names, called.roots("read")) == ({"read"}, (os.path.abspath("docs"),))
 
 
@@ -591,6 +591,17 @@ def test_a_call_of_what_is_not_there_names_the_nearest(runtime, agent, flow, mes
     register(runtime, program(worker=[graph(node(1, "FENCE"))]))
     with pytest.raises(BindError, match=message):
         runtime.execute(dag_of(graph(call(1, agent, flow))))
+
+
+def test_a_call_of_what_is_not_there_names_the_node_and_what_the_program_has(runtime):
+    for agent, flow, message, hint in (
+        ("nobody", "main", "no agent `nobody` is registered", "there are: `default`"),
+        ("default", "mian", "agent `default` has no flow `mian`", "close: `main`"),
+    ):
+        with pytest.raises(BindError) as refused:
+            runtime.execute(dag_of(graph(call(1, agent, flow))))
+        assert refused.value.message == f"FLOW_CALL `n1` (node 1) of flow `main`: {message}"
+        assert refused.value.hint == hint
 
 
 def test_a_flow_that_is_filed_under_another_agent_runs_as_that_agent(tools):

@@ -50,6 +50,14 @@ def runtime(tmp_path: Path) -> Iterator[Runtime]:
         yield made
 
 
+def until_pending(runtime: Runtime) -> None:
+    """Wait until a question is open."""
+    give_up = time.monotonic() + SOON_S
+    while not runtime.coordination.checkpoints.pending():
+        assert time.monotonic() < give_up, "nobody asks"
+        time.sleep(0.01)
+
+
 def asked(handle: RunHandle, count: int = 1) -> list[Paused]:
     """The first questions of a run, once it has asked them."""
     found: list[Paused] = []
@@ -131,8 +139,7 @@ def test_two_runs_that_ask_the_same_get_the_same_answer(runtime: Runtime) -> Non
     handles[1].cancel()
     with pytest.raises(RunCancelled):
         handles[1].result(SOON_S)
-    while not runtime.coordination.checkpoints.pending():  # the one that is left asks anew
-        time.sleep(0.01)
+    until_pending(runtime)  # the one that is left asks anew
     runtime.coordination.checkpoints.answer("c1", "yes")
     assert handles[0].result(SOON_S).value == "yes"
 
@@ -141,8 +148,7 @@ def test_a_question_that_somebody_forgot_is_asked_anew(runtime: Runtime) -> None
     handle = runtime.start(dag_of(pause()), run=WAIT)
     asked(handle)
     runtime.coordination.checkpoints.forget("c1")
-    while not runtime.coordination.checkpoints.pending():
-        time.sleep(0.01)
+    until_pending(runtime)
     runtime.coordination.checkpoints.answer("c1", 1)
     assert handle.result(SOON_S).value == 1
 

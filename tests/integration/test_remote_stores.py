@@ -242,9 +242,10 @@ def test_a_question_on_a_server_is_answered_there(runtime, server, service):
     (open_one,) = service.checkpoints.pending()
     assert (open_one.message, open_one.answer_schema, open_one.deadline is None) == ("May I?", schema, False)
     service.checkpoints.answer("c1", True)
-    assert handle.result(SOON_S).value is True
+    result = handle.result(SOON_S)
+    assert (result.value, result.labels("ask")) == (True, {"web"})
     again = runtime.execute(dag_of(resume(server_url=server.url)), run=allowed(server))
-    assert (again.value, again.labels("answer")) == (True, {"user"})
+    assert (again.value, again.labels("answer")) == (True, {"web"})
 
 
 def test_a_server_that_is_away_for_a_while_is_asked_again(runtime, server, service):

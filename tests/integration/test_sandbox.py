@@ -394,6 +394,36 @@ def test_a_link_in_a_granted_directory_leads_nowhere(sandbox, granted):
     assert "No such file" in play(sandbox, f"open('{granted}/link')", roots=[str(granted)]).stderr
 
 
+@pytest.mark.parametrize("drops", [True, False])
+def test_whoever_listens_in_a_granted_directory_hears_nothing(granted, drops):
+    made = here()
+    if drops and not made.drops:
+        pytest.skip("that is how root makes it")
+    code = """
+import errno, os, socket, sys
+os.chdir(sys.argv[1])
+def said(kind, send):
+    try:
+        with socket.socket(socket.AF_UNIX, kind) as link:
+            send(link)
+    except OSError as error:
+        return errno.errorcode[error.errno]
+print(said(socket.SOCK_STREAM, lambda link: link.connect("stream")))
+print(said(socket.SOCK_DGRAM, lambda link: link.sendto(b"x", "post")))
+first, second = socket.socketpair()
+first.send(b"its own")
+print(second.recv(9))
+"""
+    with socket.socket(socket.AF_UNIX) as stream, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as post:
+        for listener, name in ((stream, "stream"), (post, "post")):
+            listener.bind(str(granted / name))
+            (granted / name).chmod(0o777)
+        stream.listen()
+        argv = [made.python, "-c", code, str(granted)]
+        done = Cell({"argv": argv, "cwd": SCRATCH}, Limits(), roots=[str(granted)]).run(replace(made, drops=drops))
+    assert done.stdout == "EPERM\nEPERM\nb'its own'\n", done.stderr
+
+
 @pytest.mark.parametrize("place", ["/", "/proc", "/dev", "/tmp", "/etc", "/scratch", "/proc/sys", "/no/such/directory"])
 def test_what_would_replace_a_part_of_the_sandbox_cannot_be_granted(sandbox, place):
     with pytest.raises(InvalidError):

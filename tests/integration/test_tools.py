@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-SCRIPTS = ["tools/setup", "tools/system", "tools/demo", "tools/test", ".ci/run"]
+SCRIPTS = ["tools/setup", "tools/system", "tools/demo", "tools/council", "tools/test", ".ci/run"]
 SECONDS_MAX = 120
 
 
@@ -29,6 +29,23 @@ def test_the_generated_reference_is_up_to_date() -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize(
+    ("folders", "said"),
+    [
+        (["nowhere"], "there is no folder nowhere in "),
+        (["src", "nowhere"], "there is no folder nowhere in "),
+        (["src/.."], "src/.. does not lie beneath the working directory"),
+        (["/tmp"], "/tmp does not lie beneath the working directory"),
+    ],
+)
+def test_the_council_refuses_a_folder_that_it_cannot_review(tmp_path: Path, folders: list[str], said: str) -> None:
+    (tmp_path / "src").mkdir()
+    command = ["bash", ROOT / "tools" / "council", *folders]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=SECONDS_MAX, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(said)
 
 
 @pytest.fixture

@@ -5,24 +5,21 @@ A bound per item of a list is held against the longest list that the MAP met in 
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import pytest
 
-from apxm import Artifact, RunOptions, Runtime, compile
+from apxm import Artifact, RunOptions, compile
 from apxm.artifact.lift import lift
-from apxm.budget import Limits
+from apxm.capability.isolation.sandbox import absence
 from apxm.errors import ApxmError, GraphError
 from apxm.graph.bounds import bounds
 from apxm.graph.contract import from_json
-from apxm.llm.scripted import ScriptedModel
-from apxm.observability.events import Called, Event, FrameOpened, NodeStarted
+from apxm.observability.events import Called, Event, FrameOpened, NodeStarted, Spliced
 from apxm.testing.check import DEADLINE_S, Bench
 from apxm.testing.programs import generate
-from tests.conformance.capabilities import World
-from tests.conformance.test_cases import cases
+from tests.conformance.test_cases import cases, needs_sandbox, opened, options_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -68,23 +65,28 @@ def exceeded(certificate: Certificate, done: Mapping[str, int], met: Mapping[Whe
 
     length = of_run(met)
     said = {**certificate.quantities(), **{f"capability {name}": bound for name, bound in certificate.capabilities.items()}}
+    anything = said.get("capability anything")  # where a plan or another program decides what is called
     wrong = []
     for name, number in done.items():
-        bound = said[name].at(length) if name in said else 0
+        one = said.get(name, anything if name.startswith("capability ") else None)
+        bound = 0 if one is None else one.at(length)
         if bound is not None and number > bound:
-            wrong.append(f"{name}: {number}, the bound is {said.get(name)} = {bound}")
+            wrong.append(f"{name}: {number}, the bound is {one} = {bound}")
     return wrong
 
 
 def counted(events: list[Event], effects: Mapping[str, str]) -> Counter[str]:
     """What a run did, by quantity. Calls of pure functions are no events of their own."""
-    done = Counter({"firings": 0, "frames": 0})
+    done = Counter({"firings": 0, "frames": 0, "splices": 0})
     for event in events:
         done["firings"] += isinstance(event, NodeStarted)
         done["frames"] += isinstance(event, FrameOpened)
+        done["splices"] += isinstance(event, Spliced)
         if isinstance(event, Called) and event.kind == "model":
             for quantity, amount in (event.usage or {}).items():
                 done[quantity] += amount
+        elif isinstance(event, Called) and event.kind == "message":
+            done["guarded_effects"] += 1
         elif isinstance(event, Called) and effects.get(event.target) != "pure":
             done[f"capability {event.target}"] += 1
             done["tool_calls"] += 1
@@ -130,25 +132,19 @@ def test_no_case_of_the_corpus_does_more_than_its_certificate_says(name: str, le
         artifact = Artifact.from_bytes(compile(from_json(case["program"]), level=level).to_bytes())
     except GraphError:
         return  # a case about what is refused
-    world, flows = World(), lift(artifact)
-    records = world.records()
-    effects = {name: record.effect.value for name, record in records.items()}
-    certificate = bounds(flows, artifact.entry, effects)
-    script = tmp_path / "script.json"
-    script.write_text(json.dumps(case.get("model", [])), encoding="utf-8")
-    options: dict[str, Any] = dict(case.get("options", {}))
-    if "budget" in options:
-        options["budget"] = Limits(**options["budget"])
-    with Runtime(model=ScriptedModel.load(script)) as runtime:
-        for name, record in records.items():
-            runtime.capability_system().register(name, record)
-        run = RunOptions(trace=True, grants=case.get("grants", ()), **options)
+    if needs_sandbox(case) and (reason := absence()) is not None:
+        pytest.skip(f"no sandbox on this machine: {reason}")
+    flows = lift(artifact)
+    with opened(case, tmp_path) as (runtime, world):
+        system = runtime.capability_system()
+        effects = {name: system.get(name).effect.value for name in system.list_capability_names()}
+        certificate = bounds(flows, artifact.entry, effects)
         try:
-            result = runtime.execute(artifact, case.get("parameters"), run=run)
+            result = runtime.execute(artifact, case.get("parameters"), run=options_of(case, trace=True))
         except ApxmError as error:
             result = error.result
     if result is None:
         return  # refused before anything ran
     done = counted(result.events(), effects)
-    done["guarded_effects"] = sum(records[name].effect.value == "guarded" for name, _ in world.calls)
+    done["guarded_effects"] += sum(effects[name] == "guarded" for name, _ in world.calls)
     assert exceeded(certificate, done, lengths(result.events(), flows, artifact.entry)) == []

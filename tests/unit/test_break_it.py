@@ -17,7 +17,7 @@ from apxm.graph.ops import Rule
 from tools.break_it import BROKEN, CAUGHT, HUNG, STALE, SURVIVED, Fault, Tree, copy_checkout, rooms, score, verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 ROOT = Path(__file__).resolve().parents[2]
 ROOMS = {room.name: room for room in rooms()}
@@ -34,6 +34,21 @@ def tree_of(file: str) -> ast.Module:
     return ast.parse(text_of(file))
 
 
+@cache
+def statements_of(file: str) -> tuple[tuple[str, str], ...]:
+    """The statements at the top of a file, in order: their text, and what they mean."""
+    return meanings(text_of(file), {})
+
+
+def meanings(text: str, known: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """The same of a text. The statements whose meaning is `known` by their text need no second look."""
+    lines = text.splitlines()
+    body = ast.parse(text).body
+    firsts = [min(line.lineno for line in (node, *getattr(node, "decorator_list", ()))) for node in body]
+    owns = ["\n".join(lines[first - 1 : node.end_lineno]) for first, node in zip(firsts, body, strict=True)]
+    return tuple((own, known.get(own) or ast.dump(node)) for own, node in zip(owns, body, strict=True))
+
+
 def lines_of(fault: Fault) -> range:
     """The lines of its file that a fault changes."""
     text = text_of(fault.file)
@@ -46,7 +61,9 @@ def lines_of(fault: Fault) -> range:
 def test_every_fault_changes_what_the_code_does_in_one_place(room: str) -> None:
     for fault in ROOMS[room].faults:
         broken = fault.applied_to(text_of(fault.file))
-        assert ast.dump(ast.parse(broken)) != ast.dump(tree_of(fault.file)), fault.what
+        before = statements_of(fault.file)
+        after = meanings(broken, dict(before))
+        assert [meant for _, meant in after] != [meant for _, meant in before], fault.what
 
 
 def test_no_two_faults_are_called_the_same() -> None:
@@ -54,12 +71,13 @@ def test_no_two_faults_are_called_the_same() -> None:
     assert sorted(set(names)) == sorted(names)
 
 
-def test_every_test_that_a_fault_names_exists() -> None:
-    tests = sorted({test for fault in FAULTS for test in fault.tests})
+def test_every_test_that_a_fault_names_exists(request: pytest.FixtureRequest) -> None:
     assert all(fault.tests for fault in FAULTS)
-    command = [sys.executable, "-m", "pytest", "-q", "--collect-only", "-p", "no:cacheprovider", *tests]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
-    assert done.returncode == 0, done.stdout[-4000:]
+    known = {item.nodeid.partition("[")[0] for item in request.session.items}  # nearly all, where the whole suite runs
+    if unknown := sorted({test for fault in FAULTS for test in fault.tests} - known):
+        command = [sys.executable, "-m", "pytest", "-q", "--collect-only", "-p", "no:cacheprovider", *unknown]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
+        assert done.returncode == 0, done.stdout[-4000:]
 
 
 # ---- every rule has a fault ------------------------------------------------------------------------------------------
@@ -88,7 +106,10 @@ def test_every_room_that_the_list_must_have_is_there() -> None:
         "firing",
         "mcp",
         "messages",
+        "newcomer",
         "plans",
+        "privilege",
+        "provenance",
         "sandbox",
         "scheduler",
         "validation",

@@ -170,10 +170,15 @@ class Reach:
         if not any(pattern.covers(target) for pattern in self.allowed):
             named = ", ".join(map(_text, self.allowed[:10])) or "none"
             where = target.host if target.port in PORTS.values() else f"{target.host} at port {target.port}"
-            raise DeniedError(f"the host {where} is not allowed", hint=f"allowed: {named}")
+            known = target.port in PORTS.values() and target.address is None
+            this = _text(_Pattern(target.host, None if known else target.port, False))
+            raise DeniedError(f"the host {where} is not allowed", hint=f"allowed: {named}; this one is `{this}`")
         private = (target.host, target.port) in self.private
         if not private and target.address is None and ("." not in target.host or _is_local(target.host)):
-            raise DeniedError(f"the host {target.host} is of one's own network", hint="allow its address with its port")
+            raise DeniedError(
+                f"the host {target.host} is of one's own network",
+                hint=f"allow its address with its port: `ADDRESS:{target.port}`",
+            )
         return private
 
 

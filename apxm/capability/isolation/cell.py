@@ -161,7 +161,7 @@ class Cell:
         bubblewrap gets the other end of what it says, too: that nobody listens must not end it while its child waits.
         """
         user, kept = enclosure.user(), self._limits.output_bytes
-        calls, names = pipes.file(seccomp.program() or b""), pipes.file(people(user))
+        calls, names = pipes.file(seccomp.program(alone=bool(self._roots)) or b""), pipes.file(people(user))
         request = self._asked(user)
         (asked, ask), (held, hold), (said, say), (outs, out), (errs, err) = (pipes.pipe() for _ in range(5))
         results, result = pipes.pipe() if self._gives else (-1, -1)

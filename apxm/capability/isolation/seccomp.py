@@ -107,30 +107,35 @@ class _Machine(NamedTuple):
     socket: int
     socketpair: int
     ioctl: int
+    connect: int
 
 
-MACHINES = {"x86_64": _Machine(0xC000003E, 0, 56, 41, 53, 16), "aarch64": _Machine(0xC00000B7, 1, 220, 198, 199, 29)}
+MACHINES = {"x86_64": _Machine(0xC000003E, 0, 56, 41, 53, 16, 42), "aarch64": _Machine(0xC00000B7, 1, 220, 198, 199, 29, 203)}
 _CLONE3 = 435
 _NEWEST = 466  # the last call that this table was made with
 _X32 = 0x40000000  # x86_64 has a second set of calls with this bit
 # Those flags of clone that make name spaces: mount, cgroup, uts, ipc, user, pid, net.
 NEW_SPACES = 0x00020000 | 0x02000000 | 0x04000000 | 0x08000000 | 0x10000000 | 0x20000000 | 0x40000000
-_AF_UNIX = 1
+_AF_UNIX, _SOCK_STREAM, _SOCK_TYPES = 1, 1, 0xF  # the types of sockets, without their flags
 _TIOCSTI, _TIOCLINUX = 0x5412, 0x541C  # put text into a terminal, as if somebody had typed it
 
-_LOAD, _EQUAL, _GREATER, _ANY_BIT, _RETURN = 0x20, 0x15, 0x25, 0x45, 0x06  # <linux/bpf_common.h>
+_LOAD, _AND, _EQUAL, _GREATER, _ANY_BIT, _RETURN = 0x20, 0x54, 0x15, 0x25, 0x45, 0x06  # <linux/bpf_common.h>
 _NUMBER, _ARCHITECTURE, _FIRST, _SECOND = 0, 4, 16, 24  # offsets in struct seccomp_data; low halves of the arguments
 KILL, ALLOW, _ERRNO = 0x80000000, 0x7FFF0000, 0x00050000  # <linux/seccomp.h>
 REFUSE, UNKNOWN, NO_SUCH_FAMILY = _ERRNO | errno.EPERM, _ERRNO | errno.ENOSYS, _ERRNO | errno.EAFNOSUPPORT
 
 
-def program(machine: str | None = None) -> bytes | None:
-    """The filter as an array of struct sock_filter for this or that machine; None for one that the table does not have."""
+def program(machine: str | None = None, *, alone: bool = False) -> bytes | None:
+    """The filter as an array of struct sock_filter for this or that machine; None for one that the table does not have.
+
+    `alone`: no socket reaches another one by its name. That is for code which sees directories where others may listen: a
+    mount that is read-only does not keep anybody from connecting.
+    """
     found = MACHINES.get(machine or platform.machine())
-    return None if found is None else b"".join(struct.pack("=HBBI", *step) for step in _steps(found))
+    return None if found is None else b"".join(struct.pack("=HBBI", *step) for step in _steps(found, alone))
 
 
-def _steps(machine: _Machine) -> list[tuple[int, int, int, int]]:
+def _steps(machine: _Machine, alone: bool) -> list[tuple[int, int, int, int]]:
     """(code, jump if true, jump if false, constant) of each instruction. Every call of another architecture is the last."""
     steps = [(_LOAD, 0, 0, _ARCHITECTURE), *_unless(_EQUAL, machine.audit, KILL), (_LOAD, 0, 0, _NUMBER)]
     if machine.column == 0:
@@ -142,8 +147,12 @@ def _steps(machine: _Machine) -> list[tuple[int, int, int, int]]:
         if number is not None:
             steps += _when(_EQUAL, number, REFUSE)
     steps += _argument(machine.clone, _FIRST, [*_when(_ANY_BIT, NEW_SPACES, REFUSE)])
+    kinds = _unless(_EQUAL, _AF_UNIX, NO_SUCH_FAMILY)
+    if alone:
+        steps += _when(_EQUAL, machine.connect, REFUSE)
+        kinds += [(_LOAD, 0, 0, _SECOND), (_AND, 0, 0, _SOCK_TYPES), *_unless(_EQUAL, _SOCK_STREAM, REFUSE)]  # others name whom
     for call in (machine.socket, machine.socketpair):
-        steps += _argument(call, _FIRST, _unless(_EQUAL, _AF_UNIX, NO_SUCH_FAMILY))
+        steps += _argument(call, _FIRST, kinds)
     steps += _argument(machine.ioctl, _SECOND, [*_when(_EQUAL, _TIOCSTI, REFUSE), *_when(_EQUAL, _TIOCLINUX, REFUSE)])
     return [*steps, (_RETURN, 0, 0, ALLOW)]
 

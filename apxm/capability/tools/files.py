@@ -8,6 +8,8 @@ import stat
 from collections.abc import Sequence  # noqa: TC003  (hints of capabilities are read at run time)
 from contextlib import suppress
 from fnmatch import fnmatchcase
+from functools import cache
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from apxm.capability.record import CapabilityRecord
@@ -15,7 +17,7 @@ from apxm.capability.tools.beneath import STEPS_MAX, candidates, directory, open
 from apxm.errors import ApxmError, CapabilityError, InvalidError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
 TEXT_MAX = 4 * 1024 * 1024  # bytes that one `read` gives
 SCAN_MAX = 256 * 1024 * 1024  # bytes that it reads to get to `offset`
@@ -104,14 +106,19 @@ def write(path: str, content: str, append: bool = False, *, roots: tuple[str, ..
     return {"path": path, "bytes": len(data)}
 
 
-def records() -> dict[str, CapabilityRecord]:
-    """The tools of this module. `write` is guarded: it takes the place of what was there, and an appended text is there twice."""
+@cache
+def records() -> Mapping[str, CapabilityRecord]:
+    """The tools of this module, described once: a runtime registers copies.
+
+    `write` is guarded: it takes the place of what was there, and an appended text is there twice.
+    """
     tools: tuple[tuple[str, str, Callable[..., Any], str], ...] = (
         ("read", "Read a text file beneath a granted directory, whole or some of its lines.", read, "read"),
         ("list", "List the files beneath a granted directory that match patterns.", list_files, "read"),
         ("write", "Write or extend a text file beneath a granted directory.", write, "guarded"),
     )
-    return {name: CapabilityRecord(text, fn, effect=effect, rooted=True, gives=True) for name, text, fn, effect in tools}
+    made = {name: CapabilityRecord(text, fn, effect=effect, rooted=True, gives=True) for name, text, fn, effect in tools}
+    return MappingProxyType(made)
 
 
 def _within(path: str, roots: Sequence[str]) -> list[tuple[str, tuple[str, ...]]]:

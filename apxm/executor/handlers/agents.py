@@ -139,7 +139,10 @@ def _in_order(*inputs: Any) -> list[Any]:
 
 def _bind_flow_call(spec: NodeSpec, services: Services) -> Bound:
     agent, flow = spec.attributes.get("agent_name", spec.agent), spec.attributes["flow_name"]
-    body = services.call(agent, flow)
+    try:
+        body = services.call(agent, flow)
+    except BindError as error:
+        raise BindError(f"{where(spec)}: {error.message}", hint=error.hint) from None
     arguments = _Call(spec, body, f"{agent}.{flow}").arrange()
     if "timeout_ms" not in spec.attributes:
         return Bound(Kind.CALL, arguments, body.effect, body=body)

@@ -315,7 +315,8 @@ def _derived(run_id: str, path: Path, node: int) -> str:
 
 
 def _bind_pause(spec: NodeSpec, services: Services) -> Bound:
-    return Bound(Kind.SYNC, _Pauser(spec, services), Effect.IDEMPOTENT, label="user")
+    pauser = _Pauser(spec, services)
+    return Bound(Kind.SYNC, pauser, Effect.IDEMPOTENT, label="web" if pauser.server else "user")
 
 
 # ---- RESUME ----------------------------------------------------------------------------------------------------------
@@ -354,7 +355,8 @@ class _Resumer:
 
 
 def _bind_resume(spec: NodeSpec, services: Services) -> Bound:
-    return Bound(Kind.SYNC, _Resumer(spec, services), Effect.READ, label="user")
+    resumer = _Resumer(spec, services)
+    return Bound(Kind.SYNC, resumer, Effect.READ, label="web" if resumer.server else "user")
 
 
 BINDERS: dict[str, Binder] = {"CLAIM": _bind_claim, "PAUSE": _bind_pause, "RESUME": _bind_resume}

@@ -43,7 +43,11 @@ def _bind_query(spec: NodeSpec, services: Services) -> Bound:
     bound = Bound(Kind.SYNC, read, Effect.READ, label=f"memory:{tier}", owns=True)
     if "staging_id" not in spec.attributes:
         return bound
-    return believed(spec, bound, f"_stage:{spec.attributes['staging_id']}", lambda context: f"memory:{tier}")
+
+    def sources(context: OpContext) -> str:
+        return ", ".join(dict.fromkeys((f"memory:{tier}", *context.origins())))
+
+    return believed(spec, bound, f"_stage:{spec.attributes['staging_id']}", sources)
 
 
 def _read_key(spec: NodeSpec) -> Callable[..., Any]:
@@ -52,8 +56,6 @@ def _read_key(spec: NodeSpec) -> Callable[..., Any]:
 
     def read(context: OpContext, *inputs: Any) -> Any:
         memory = context.run.memory.view(context.agent)
-        if tier == "stm":
-            return memory.find(key(inputs), where=wanted)
         value, labels = memory.find_in(tier, key(inputs), wanted)
         context.owe(labels)
         return value
@@ -99,9 +101,8 @@ def _bind_update(spec: NodeSpec, services: Services) -> Bound:
         try:
             memory = context.run.memory.view(context.agent)
             if recorded:
-                labels = (*context.taint(), *(label for one in context.sources() for label in one))
-                return memory.record(name, value(inputs), context.place(), tuple(dict.fromkeys(labels)))
-            return memory.keep(name, value(inputs), ttl_ms)
+                return memory.record(name, value(inputs), context.place(), context.origins())
+            return memory.keep(name, value(inputs), ttl_ms, context.origins())
         except InvalidError as error:
             raise InvalidError(f"UMEM `{context.name}`: {error}") from error
 

@@ -120,7 +120,7 @@ def bind_reflect(spec: NodeSpec, services: Services) -> Bound:
         run = context.run
         if run.episodes is not None:
             took_ms = (perf_counter() - began) * 1e3
-            place, labels = context.place(), (asker.label,)
+            place, labels = context.place(), tuple(dict.fromkeys((asker.label, *context.origins())))
             run.episodes.add(run.run_id, place, "reflection", context.name, took_ms, value=settle(answer), labels=labels)
         return answer
 

@@ -127,7 +127,7 @@ def _check_condition(view: View, node: Node, name: str, text: str, at: str) -> N
     try:
         condition.parse(text)
     except condition.ConditionError as error:
-        view.problem("graph.condition", f"`{name}`: {error.message}", at, node=node.id, expected=error.hint)
+        view.problem("graph.condition", f"`{name}`: {error}", at, node=node.id)
 
 
 _REQUIRED = {name: [attribute for attribute in row.attributes if attribute.required] for name, row in OPERATIONS.items()}

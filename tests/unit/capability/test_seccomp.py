@@ -18,11 +18,11 @@ READ = {"x86_64": 0, "aarch64": 63}
 CLONE, SOCKET, IOCTL = {"x86_64": 56, "aarch64": 220}, {"x86_64": 41, "aarch64": 198}, {"x86_64": 16, "aarch64": 29}
 
 
-def verdict(machine: str, call: int, *arguments: int, audit: int | None = None) -> int:
+def verdict(machine: str, call: int, *arguments: int, audit: int | None = None, alone: bool = False) -> int:
     """What the kernel would do: load, compare, jump and return, as classic BPF says."""
     values = [*arguments, *[0] * (6 - len(arguments))]
     data = struct.pack("<IIQ6Q", call, AUDIT[machine] if audit is None else audit, 0, *values)
-    text = program(machine)
+    text = program(machine, alone=alone)
     assert text is not None
     steps = list(struct.iter_unpack("=HBBI", text))
     at = held = 0
@@ -32,6 +32,8 @@ def verdict(machine: str, call: int, *arguments: int, audit: int | None = None) 
         match code:
             case 0x20:
                 (held,) = struct.unpack_from("<I", data, constant)
+            case 0x54:
+                held &= constant
             case 0x06:
                 return constant
             case 0x15 | 0x25 | 0x45:
@@ -69,6 +71,17 @@ def test_a_process_with_a_name_space_of_its_own_is_refused(machine, space):
 @pytest.mark.parametrize("family", [2, 10, 16, 17, 38, 40, 0])
 def test_only_sockets_of_unix_exist(machine, family):
     assert verdict(machine, SOCKET[machine], family) == NO_SUCH_FAMILY
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_code_that_sees_directories_of_others_reaches_no_socket_by_its_name(machine):
+    connect, pair = MACHINES[machine].connect, MACHINES[machine].socketpair
+    assert verdict(machine, connect) == ALLOW
+    assert verdict(machine, connect, alone=True) == REFUSE
+    for call in (SOCKET[machine], pair):
+        assert verdict(machine, call, 1, 0x80801, alone=True) == ALLOW
+        assert [verdict(machine, call, 1, kind, alone=True) for kind in (2, 3, 5, 0x80802)] == [REFUSE] * 4
+        assert verdict(machine, call, 2, 1, alone=True) == NO_SUCH_FAMILY
 
 
 @pytest.mark.parametrize("machine", MACHINES)

@@ -39,6 +39,7 @@ COMPLAINTS = [
     (["validate", "."], 2, "is a folder"),
     (["frobnicate"], 2, "there is no command `frobnicate`"),
     (["ops"], 2, "`apxm ops list`, `apxm ops show`"),
+    (["queue", "list", "--state", "dead"], 2, "apxm queue list QUEUE --state dead"),
 ]
 
 

@@ -126,6 +126,17 @@ def test_a_recorded_run_is_found_by_its_id(folder: Path, capsys: pytest.CaptureF
     assert out.count("[done ") == 2
 
 
+def test_a_run_alone_says_what_program_is_drawn(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["graph"]) == Exit.INVALID
+    assert "no program is named" in capsys.readouterr().err
+    assert main(["run", f"{folder}/greet.json", "--param", "who=you", "--param", "times=2", "-q"]) == Exit.OK
+    capsys.readouterr()
+    code, out, err = said(capsys, "--run", "last")
+    assert (code, err) == (Exit.OK, "")
+    assert "outcome done" in out
+    assert out.count("[done ") == 2
+
+
 def test_a_run_of_another_version_is_drawn_with_a_word_about_it(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -41,6 +41,12 @@ def typed(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO(text))
 
 
+def test_help_of_a_group_lists_its_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    for flag in ("--help", "-h"):
+        usage, *_, last = said(capsys, flag).splitlines()
+        assert (usage, last) == ("usage: apxm queue COMMAND [options]", "  queue purge   Delete the tasks of a queue.")
+
+
 def test_a_task_is_put_and_its_id_printed(capsys: pytest.CaptureFixture[str]) -> None:
     task_id = said(capsys, "put", "jobs", '{"page": 1}', "--priority", "2", "--attempts", "3").strip()
     assert data(capsys, "put", "jobs", "2", "--delay", "60") == [

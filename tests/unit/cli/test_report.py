@@ -1,14 +1,12 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+
+import pytest
 
 from apxm.cli import report
 from apxm.cli.exits import Exit
 from apxm.errors import DeniedError, GraphError, HandlerError, Problem
-
-if TYPE_CHECKING:
-    import pytest
 
 
 def located(error: HandlerError) -> HandlerError:
@@ -25,6 +23,22 @@ def test_an_error_says_what_where_why_and_what_to_try() -> None:
         "  cause: FileNotFoundError: notes.md",
         "  try: look whether it is still there",
     ]
+
+
+def test_the_place_of_a_cause_is_in_code_of_the_user_never_in_a_library() -> None:
+    with pytest.raises(json.JSONDecodeError) as raised:
+        json.loads("{")
+    error = raised.value
+    assert report.cause_text(error).endswith("in test_the_place_of_a_cause_is_in_code_of_the_user_never_in_a_library)")
+    error.__traceback__ = raised.tb.tb_next
+    assert report.cause_text(error) == f"JSONDecodeError: {error}"
+
+
+def test_a_long_path_is_cut_in_the_middle() -> None:
+    error = located(HandlerError("too deep"))
+    error.path = tuple((number, "f") for number in range(100))
+    place = "frame 0[f] / 1[f] / 2[f] / … 95 more … / 98[f] / 99[f], attempt 2"
+    assert report.place_text(error) == f"node `read` (INV) of flow `brief`, {place}"
 
 
 def test_the_same_error_as_data() -> None:

@@ -8,6 +8,7 @@ from rich.console import Console
 from apxm.cli.live import LiveTree, fold, tree_order
 from apxm.cli.view import Lines, state_of
 from apxm.observability.events import (
+    Called,
     Event,
     FrameClosed,
     FrameOpened,
@@ -126,6 +127,17 @@ def test_a_running_node_says_how_far_it_is() -> None:
     assert state_of(row) == "read (MAP) 37 of 120"
     row.frames_total = 0
     assert state_of(row) == "read (MAP) round 38"
+
+
+def test_a_call_of_a_tool_that_a_model_wanted_and_did_not_get_is_shown_whole(progress: Progress) -> None:
+    def story(node: int, name: str, op: str) -> list[Event]:
+        called = Called((), node, "capability", "send_mail", 1.0, False, error=f"guarded\n{'x' * 300}")
+        return [NodeStarted((), node, name, op, at=0.0), called]
+
+    told = f"! answer: tool `send_mail` failed: guarded {'x' * 300}"
+    assert said_by_lines(progress, story(3, "answer", "ASK")) == [f"[   0.0 s] {told}"]
+    assert drawn(progress, story(3, "answer", "ASK"))[0].replace("\n", "") == told
+    assert said_by_lines(progress, story(1, "list files", "INV")) == []  # the failure of the node says it
 
 
 def test_a_question_is_shown_with_the_command_that_answers_it(progress: Progress) -> None:

@@ -106,6 +106,12 @@ def test_an_unknown_peer_names_the_nearest():
     assert refused.value.hint == "close: `reviewer`"
 
 
+def test_where_there_are_no_peers_the_hint_says_how_to_have_one():
+    with pytest.raises(BindError) as refused:
+        find(Peers(), "reviewer")
+    assert "Runtime.peers.register(name, url)" in str(refused.value.hint)
+
+
 @pytest.mark.parametrize(
     ("grants", "allowed"),
     [

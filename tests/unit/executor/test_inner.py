@@ -261,6 +261,38 @@ def test_a_guarded_capability_in_a_plan_needs_a_grant_and_trust_in_the_model_tha
     assert run(inner, trust=("llm:scripted=post",)).calls == [("post", "a constant of the plan")]
 
 
+def test_what_a_planner_has_read_may_be_in_its_plan():
+    def page(runtime):
+        runtime.capability("page", effect="read", source="web", run="inline")(lambda: "what strangers wrote")
+
+    inner = answer(sketch({1: ("INV", {"capability": "post", "arg_text": "what strangers wrote"})}))
+    graph = planning({"goal": "do it: {0}"}, "5->9", nodes={5: ("INV", {"capability": "page"})})
+    ran = run(inner, graph, grants=("page", "post"), trust=TRUST, prepare=page)
+    assert (ran.error.code, ran.calls) == ("policy", [])
+    assert "comes from `web`, which is not trusted" in str(ran.error)
+    assert run(inner, graph, grants=("page", "post"), trust=(*TRUST, "web"), prepare=page).calls == [
+        ("post", "what strangers wrote")
+    ]
+
+
+def test_a_guarded_call_without_arguments_needs_trust_in_the_model_that_makes_it_too():
+    fired = []
+
+    def button(runtime):
+        @runtime.capability("push", run="inline")
+        def push(how: str = "hard") -> str:
+            fired.append(how)
+            return "pushed"
+
+    inner = answer(sketch({1: ("INV", {"capability": "push"})}))
+    ran = run(inner, planning({"tools": ["push"]}), grants=("look", "post", "push"), prepare=button)
+    assert (ran.error.code, fired) == ("policy", [])
+    assert "`push` is guarded, and that it is called comes from `llm:scripted`" in str(ran.error)
+    trust = ("llm:scripted=push",)
+    assert run(inner, planning({"tools": ["push"]}), grants=("push",), prepare=button, trust=trust).value == "pushed"
+    assert fired == ["hard"]
+
+
 def test_a_plan_in_a_plan_may_call_what_both_name():
     def nested(**attributes):
         return sketch({5: ("PLAN", {"goal": "deeper", "enable_inner_plan": True, **attributes})})
@@ -319,7 +351,51 @@ def test_a_flow_that_sends_messages_is_not_for_plans_however_far_away_it_is():
     assert "default.helper(" not in run(answer(), graph).model.calls[0].prompt.messages[0].content
 
 
+def test_what_others_plan_for_a_plan_has_no_scope_that_the_plan_has_not(tmp_path):
+    for name in ("mine", "theirs"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "note.txt").write_text(name, encoding="utf-8")
+
+    def grant(runtime):
+        runtime.grant("default", [f"read={tmp_path / 'mine'}"])
+        runtime.grant("other", [f"read={tmp_path / 'theirs'}"])
+
+    read = sketch({1: ("INV", {"capability": "read", "arg_path": "note.txt"})})
+    helper = sketch({7: ("PLAN", {"goal": "help", "enable_inner_plan": True, "tools": ["read"]})}, name="helper")
+    call = sketch({1: ("FLOW_CALL", {"flow_name": "helper", "agent_name": "other"})})
+    ran = run(
+        answer(call), program(helper, "other", tools=["read"]), grants=(), prepare=grant, rules=(Rule(answer(read), node="n7"),)
+    )
+    assert (ran.value, len(ran.result.splices)) == ("mine", 2)
+
+
+@pytest.mark.parametrize(
+    "shared", [("CLAIM", {"queue": "jobs"}), ("PAUSE", {"message": "?", "default": 1}), ("RESUME", {"checkpoint": "c"})]
+)
+def test_a_flow_that_touches_what_others_share_is_not_for_plans(shared):
+    helper = sketch({1: shared}, name="helper")
+    assert f"which reaches {shared[0]}, and a plan must not" in refused(CALL, program(helper))
+
+
 # ---- bounds ----------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("then", ["a text", "the result"])
+def test_a_plan_that_doubles_a_list_ends_at_the_bound_of_its_parts(monkeypatch, then):
+    monkeypatch.setattr("apxm.values.PARTS_MAX", 1_000)
+    twice = sketch({3: "FENCE", 4: "FENCE", 5: "WAIT_ALL"}, "t->3 t->4 3->5 4->5", parameters=["t"])
+    nodes = {2: ("CONST_STR", {"value": "x"}), 1: ("LOOP", {"max_iterations": 14, "carry": ["t"]}, {"body": twice})}
+    more = {6: ("PRINT", {"message": "all: {0}"})} if then == "a text" else {}
+    ran = run(answer(sketch({**nodes, **more}, "2->1:t 1->6" if more else "2->1:t")))
+    assert (ran.error.code, "the value has more than 1,000 parts" in str(ran.error)) == ("limit", True)
+
+
+def test_a_plan_that_doubles_a_text_ends_at_the_bound_of_its_length(monkeypatch):
+    monkeypatch.setattr("apxm.graph.template.TEXT_MAX", 1_000)
+    twice = sketch({3: ("ERR", {"recovery_template": "{0}{0}"})}, "t->3", parameters=["t"])
+    nodes = {2: ("CONST_STR", {"value": "x"}), 1: ("LOOP", {"max_iterations": 14, "carry": ["t"]}, {"body": twice})}
+    ran = run(answer(sketch(nodes, "2->1:t")))
+    assert (ran.error.code, "more than 1,000 characters" in str(ran.error)) == ("limit", True)
+
+
 def endless(width=1):
     """A plan of planners, each of which is answered with this plan again."""
     again = ("PLAN", {"goal": "go on", "enable_inner_plan": True})
@@ -416,7 +492,7 @@ def test_a_node_that_spliced_is_never_fired_again():
             raise TransientError("try again")
 
     graph = planning({"retries": 5, "tools": ["flaky"]})
-    ran = run(answer(sketch({1: ("INV", {"capability": "flaky"})})), graph, grants=("flaky",), prepare=flaky)
+    ran = run(answer(sketch({1: ("INV", {"capability": "flaky"})})), graph, grants=("flaky",), prepare=flaky, trust=TRUST)
     assert (ran.error.failure, ran.asked, len(ran.result.splices)) == (FailureClass.TRANSIENT, ["n9"], 1)
 
 
@@ -472,7 +548,7 @@ def test_everything_in_a_plan_owes_its_model(monkeypatch):
     assert ran.error is None
     llm = ("llm:scripted",)
     assert seen["n8"] == ((), [("user",)], 0, "main")
-    assert seen["n5"][0] == seen["n7"][0] == llm
+    assert set(seen["n5"][0]) == set(seen["n7"][0]) == {*llm, "user"}  # the model was given the topic
     assert set(seen["n5"][1][0]) == {"user", "llm:scripted"}
     assert (seen["n5"][2:], seen["n7"][2:]) == ((1, "made"), (1, "made"))
     assert ran.result.labels("n9") == {"user", "llm:scripted"}

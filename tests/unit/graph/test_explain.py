@@ -77,6 +77,19 @@ def test_what_an_agent_has_is_told_of_its_node_and_of_its_metadata_alike():
     assert steps(told(Graph("g", [Node(1, "self", "AGENT")]))) == ["`self` declares the agent."]
 
 
+@pytest.mark.parametrize("op", ["PLAN", "REASON"])
+def test_a_plan_that_runs_says_what_it_may_call(op):
+    text = {"goal": "x"} if op == "PLAN" else {"prompt": "x"}
+
+    def said(**more):
+        return steps(told(Graph("g", [Node(1, "p", op, {**text, **more})]), width=1000))[0]
+
+    run = "the plan that the model makes is then run, and may call"
+    assert said(enable_inner_plan=True, tools=["find", "look"]).endswith(f"; {run} `find` and `look`, if granted.")
+    assert said(enable_inner_plan=True).endswith(f"; {run} what this flow names, if granted.")
+    assert "may call" not in said()
+
+
 @pytest.mark.parametrize("metadata", [{"goals": "x"}, {"beliefs": [1]}, {"capabilities": "all"}, {"memories": 3}, {"context": 1}])
 def test_metadata_that_makes_no_sense_is_no_reason_not_to_tell_the_flow(metadata):
     artifact = compile(Program([AgentGraph("editor", [Graph("g", [Node(1, "f", "FENCE")])], metadata)]), level=0)

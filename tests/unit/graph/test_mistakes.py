@@ -77,6 +77,12 @@ def test_what_python_cannot_do_with_a_value_of_the_run_says_what_can(value, wron
         wrong(value)
 
 
+def test_on_without_a_label_leads_to_after(value):
+    for wrong in (value, value.on("true")):
+        with pytest.raises(GraphError, match=r"`on` is .* alone; expected `on=\(step, label\)`, or `after=` to wait"):
+            value.graph.print("x", on=wrong)
+
+
 def test_a_value_may_still_be_kept_copied_and_asked_what_it_is(value):
     kept = {value: "mine"}
     assert kept[value] == "mine"

@@ -10,6 +10,7 @@ from apxm import AgentGraph, Program, compile, flow, step
 from apxm.artifact.lift import lift
 from apxm.graph.reached import Reach, reached
 from tests.integration.test_capabilities import WAYS
+from tests.integration.test_memory_provenance import MEMORY_WAYS
 
 LABELS = {"page": "web", "upper": None, "pair": None, "text": None}
 
@@ -21,7 +22,7 @@ def calls(program: Any) -> dict[str, tuple[str, ...]]:
     return {one.node: one.labels for one in found if one.capability == "send"}
 
 
-@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.name or "through_a_flow")
+@pytest.mark.parametrize("way", [*WAYS, *MEMORY_WAYS], ids=lambda way: way.name or "through_a_flow")
 def test_whatever_a_run_refuses_is_reported(way: Any) -> None:
     """That a run refuses each of them is a test of its own."""
     assert "llm:*" in calls(way)["mail"]
@@ -104,4 +105,54 @@ def test_a_plan_of_a_model_may_call_what_its_node_or_else_its_flow_names() -> No
         step.plan(f"{q}?", name="words")
         return step.inv("send", to="x", after=first, name="mail")
 
-    assert calls(main) == {"free": ("llm:*", "tool:send", "user")}
+    # `web` comes through memory: what `bound` fetched and stored `free` may read.
+    assert calls(main) == {"free": ("llm:*", "tool:send", "user", "web")}
+
+
+def test_memory_is_seen_by_agent_and_key() -> None:
+    @flow
+    def main(q: str):  # type: ignore[no-untyped-def]
+        kept = [step.umem("said", step.ask(f"{q}?")), step.umem(f"page_{q}", step.inv("page")), step.umem("own", value=1)]
+        for key in ("said", "own", f"page_{q}"):
+            step.inv("send", to="x", text=step.qmem(key=key, memory_tier="stm", order_after=kept), name=f"mail_{key[:4]}")
+        return step.flow_call("others", agent_name="other", order_after=kept)
+
+    @flow(is_entry=False)
+    def others():  # type: ignore[no-untyped-def]
+        return step.inv("send", to="x", text=step.qmem(query="said", memory_tier="stm"), name="theirs")
+
+    assert calls(Program([AgentGraph("me", [main]), AgentGraph("other", [others])])) == {
+        "mail_said": ("llm:*", "memory:stm", "user", "web"),
+        "mail_own": ("memory:stm", "user", "web"),  # the key of the page might be any
+        "mail_page": ("llm:*", "memory:stm", "user", "web"),
+        "theirs": ("memory:stm",),
+    }
+
+
+def test_what_a_plan_may_store_may_be_read() -> None:
+    @flow
+    def main(q: str):  # type: ignore[no-untyped-def]
+        planned = step.plan(f"{q}?", enable_inner_plan=True, tools=["page"])
+        return step.inv("send", to="x", text=step.qmem(key="k", order_after=planned), name="mail")
+
+    assert calls(main) == {"mail": ("llm:*", "memory:*", "tool:send", "user", "web")}
+
+
+def test_a_plan_may_call_any_flow_with_what_its_model_says() -> None:
+    @flow(is_entry=False)
+    def helps(text: str):  # type: ignore[no-untyped-def]
+        return step.inv("send", to="x", text=text, name="mail")
+
+    main = flow(lambda q: step.plan(f"{q}?", enable_inner_plan=True), name="main")
+    assert calls(Program([AgentGraph("me", [main, helps])])) == {"mail": ("llm:*", "tool:send", "user")}
+
+
+def test_beliefs_that_a_model_is_shown_are_in_what_it_says() -> None:
+    @flow
+    def main(q: str):  # type: ignore[no-untyped-def]
+        step.umem("page", step.inv("page"), belief_key="page")
+        said = step.ask(f"{q}?", context="aam")
+        step.inv("send", to="x", text=step.ask(f"{q}?"), name="unaware")
+        return step.inv("send", to="x", text=said, name="mail")
+
+    assert calls(main) == {"mail": ("llm:*", "user", "web"), "unaware": ("llm:*", "user")}

@@ -207,7 +207,7 @@ BROKEN = {
         graph(CONST, node(2, "GUARD", condition="not_emty"), edges=[edge(1, 2)]),
         "graph.condition",
         "nodes[1].attributes.condition",
-        "not_empty",
+        "`not_emty` is no condition; expected one of not_empty",
     ),
     "case pattern": (
         graph(CONST, node(2, "SWITCH", case_labels=["("], match="regex"), edges=[edge(1, 2)]),

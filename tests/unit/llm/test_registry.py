@@ -31,7 +31,7 @@ def test_an_unknown_name_is_answered_with_the_nearest_one():
     registry.register("haiku-fast", ScriptedModel(default="x"))
     with pytest.raises(BindError, match=r"`hiaku-fast` is not registered; close: `haiku-fast`"):
         registry.get("hiaku-fast")
-    with pytest.raises(BindError, match=r"there are haiku-fast, extractive"):
+    with pytest.raises(BindError, match=r"there are: `haiku-fast`, `extractive`"):
         registry.get("zzz")
 
 
@@ -103,9 +103,9 @@ def test_what_a_provider_does_not_offer_is_answered_with_what_it_does():
     with pytest.raises(BindError, match=r"no model of the provider `far` is registered; give `provider` when"):
         registry.resolve(None, "far")
     registry.register("small", ScriptedModel(default="x"), provider="far")
-    with pytest.raises(BindError, match=r"no model of the provider `near` is registered; there are far"):
+    with pytest.raises(BindError, match=r"no model of the provider `near` is registered; there are: `far`"):
         registry.resolve("small", "near")
-    with pytest.raises(BindError, match=r"provider `far` offers no model `large`; it offers far/small"):
+    with pytest.raises(BindError, match=r"provider `far` offers no model `large`; it offers `far/small`"):
         registry.resolve("large", "far")
     with pytest.raises(InvalidError, match=r"`far/small` is registered already"):
         registry.register("small", ScriptedModel(default="x"), provider="far")

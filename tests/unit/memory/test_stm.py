@@ -40,6 +40,28 @@ def test_what_was_put_is_read_back_by_scope():
     assert stm.get(("a",), "k") is None  # null is a value, not a gap
 
 
+def test_an_entry_keeps_the_labels_it_was_put_with_until_it_is_replaced():
+    stm = memory()
+    stm.put("s", "k", "v", None, ("web", "user"))
+    stm.put("s", "other", "v")
+    assert stm.find(("r", "s"), "k") == ("v", ("web", "user"))
+    assert stm.find(("s",), "other") == ("v", ())
+    assert stm.find(("s",), "nothing") == (MISSING, ())
+    assert {key: labels for key, *_, labels in stm.search(("s",), "v")} == {"k": ("web", "user"), "other": ()}
+    stm.put("s", "k", "w")
+    assert stm.find(("s",), "k") == ("w", ())
+
+
+def test_labels_take_room():
+    plain, labelled = memory(), memory()
+    plain.put("s", "k", 1)
+    labelled.put("s", "k", 1, None, ("web", "llm:" + "x" * 500))
+    assert labelled.bytes_used > plain.bytes_used + 500
+    labelled.check()
+    labelled.put("s", "k", 1)
+    assert labelled.bytes_used == plain.bytes_used
+
+
 def test_a_full_memory_forgets_what_was_used_least_recently():
     stm = memory(entries=3)
     for key in "abc":
@@ -182,7 +204,11 @@ def test_the_order_of_use_survives_a_snapshot():
 
 @pytest.mark.parametrize(
     "snapshot",
-    [{}, {"entries": 3}, {"entries": [["s", "k"]]}, {"entries": [["s", 1, 2, None]]}, {"entries": [["s", "k", 1, "x"]]}],
+    [
+        *({}, {"entries": 3}, {"entries": [["s", "k"]]}, {"entries": [["s", "k", 1, None]]}),
+        *({"entries": [["s", 1, 2, None, []]]}, {"entries": [["s", "k", 1, "x", []]]}),
+        *({"entries": [["s", "k", 1, None, "web"]]}, {"entries": [["s", "k", 1, None, [3]]]}),
+    ],
 )
 def test_what_is_no_snapshot_replaces_nothing(snapshot):
     stm = memory()
@@ -197,7 +223,7 @@ def test_search_ranks_by_words_then_by_age():
     stm.put("s", "apple", {"kind": "fruit", "text": "a red apple"})
     stm.put("s", "brick", {"kind": "stone", "text": "a red brick"})
     stm.put("s", "note", "nothing of interest")
-    assert [(key, score) for key, _, score in stm.search(("s",), "red apple")] == [("apple", 0.725), ("brick", 0.3)]
+    assert [(key, score) for key, _, score, _ in stm.search(("s",), "red apple")] == [("apple", 0.725), ("brick", 0.3)]
     assert [key for key, *_ in stm.search(("s",), "red", limit=1)] == ["brick"]  # the newer of two equals
     assert [key for key, *_ in stm.search(("s",), "red apple", min_score=0.5)] == ["apple"]
     assert [key for key, *_ in stm.search(("s",), "red", where={"kind": "fruit"})] == ["apple"]
@@ -210,7 +236,7 @@ def test_a_key_in_a_narrower_scope_hides_the_one_in_a_wider():
     stm.put("agent", "plan", "new plan")
     stm.put("run", "plan", "old plan")
     stm.put("other", "plan", "not mine")
-    assert stm.search(("agent", "run"), "plan") == [("plan", "new plan", 1.0)]
+    assert stm.search(("agent", "run"), "plan") == [("plan", "new plan", 1.0, ())]
     stm.put("agent", "plan", 3)
     assert stm.search(("agent", "run"), "old") == []
 

@@ -4,6 +4,7 @@ import pytest
 from apxm.config import MemoryConfig
 from apxm.errors import InvalidError, ValueRefused
 from apxm.memory.system import MemorySystem
+from apxm.values import pack, unpack
 
 
 def test_two_runs_never_share_their_memory_even_under_one_id():
@@ -169,6 +170,19 @@ def test_a_snapshot_brings_a_run_back():
     two = MemorySystem().run("r2", "a")
     two.restore(one.snapshot())
     assert (two.get("k"), two.view("b").get("k")) == ([1], 2)
+
+
+def test_what_the_host_says_of_where_a_value_came_from_is_kept_in_every_tier_and_in_snapshots():
+    one, two = MemorySystem().run("r", "a"), MemorySystem().run("r2", "a")
+    one.put("page", "text", labels=["web"])
+    one.put("page", "text", labels=["web", "user"], scope="run")
+    one.put("noted", "text", labels=["web"], tier="episodic")
+    assert one.find_in("episodic", "noted") == ("text", ("web",))
+    two.restore(unpack(pack(one.snapshot())))
+    for memory in (one, two):
+        assert memory.find_in("stm", "page") == ("text", ("web",))
+        assert memory.view("b").find_in("all", "page") == ("text", ("web", "user"))
+        assert memory.search_in("stm", "page", 10, 0.0, None)[1] == ("web",)
 
 
 def test_a_closed_run_is_forgotten():

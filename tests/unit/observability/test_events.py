@@ -20,6 +20,7 @@ ALL = [
     events.Printed(PATH, 1, "text", seq=8),
     events.Paused(PATH, 1, "c1", "May I?", 1_700_000_000.5, seq=8),
     events.Called(PATH, 1, "model", "m", 1.5, True, {"llm_calls": 1}, None, {"finish": "stop"}, {"prompt": "p"}, seq=9),
+    events.Chunk(PATH, 1, "spell", 3, "c", seq=9),
     events.Spliced(PATH, 1, "p", "plan:1a", 1, 0, 2, "1a2b", ["look"], {"INV": 1}, {"name": "p", "nodes": []}, seq=9),
     events.Gap(3, 9, seq=9),
     events.RunEnded("r", "done", 3.0, None, {"executed": 2}, seq=10, at=1.0),

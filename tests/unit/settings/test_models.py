@@ -44,6 +44,11 @@ def test_without_a_choice_the_default_is_the_extractive_model_whatever_else_ther
     assert isinstance(settings.default_model()[1], ExtractiveModel)
 
 
+@pytest.mark.parametrize("chosen", ["extractive", "scripted:script.json"])
+def test_a_model_without_a_table_is_called_by_its_kind_so_that_labels_say_it(folder: Path, chosen: str) -> None:
+    assert settings_of(folder, f'run.model = "{chosen}"\n').default_model()[0] == chosen.partition(":")[0]
+
+
 def test_run_model_goes_before_the_default_of_the_tables(folder: Path) -> None:
     tables = '[models.a]\nkind = "extractive"\ndefault = true\n[models.b]\nkind = "extractive"\n'
     assert settings_of(folder, tables).default_model_name() == "a"
@@ -82,7 +87,7 @@ def test_a_mistake_in_a_table_is_said_with_its_place(folder: Path, text: str, sa
 
 
 def test_names_that_mean_something_else_and_two_defaults_are_refused(folder: Path) -> None:
-    for name in ("default", "extractive", '"scripted:x"'):
+    for name in ("scripted", "extractive", '"scripted:x"'):
         with pytest.raises(ConfigError, match="a model cannot have this name"):
             settings_of(folder, f'[models.{name}]\nkind = "extractive"\n')
     with pytest.raises(ConfigError, match=r"models\.a and models\.b both are the default"):
