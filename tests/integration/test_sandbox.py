@@ -14,6 +14,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -118,6 +119,13 @@ def told(request):
     assert done.exit_code == 0, done.stderr
     assert_gone(arguments[0])
     return json.loads(done.stdout), heard
+
+
+async def begun(task: asyncio.Task[Any], marker: str) -> None:
+    """Wait until what a sandbox runs is there; its end before that is an error of the test."""
+    while not left(marker):
+        assert not task.done(), task.result()
+        await asyncio.sleep(0.005)
 
 
 def test_what_a_program_needs_is_there(told):
@@ -257,8 +265,7 @@ def test_cancelling_ends_it_at_once(sandbox):
 
     async def cancel() -> None:
         task = asyncio.create_task(sandbox.run([here().python, "-c", hostile_code.DEAF, marker]))
-        while not left(marker):
-            await asyncio.sleep(0.005)
+        await begun(task, marker)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
@@ -272,8 +279,7 @@ def test_closing_ends_what_is_running_and_nothing_runs_afterwards():
 
     async def close() -> None:
         task = asyncio.create_task(sandbox.run([here().python, "-c", hostile_code.DEAF, marker]))
-        while not left(marker):
-            await asyncio.sleep(0.005)
+        await begun(task, marker)
         await asyncio.to_thread(sandbox.close)
         assert (await task).reason == "killed"
         assert left(marker) == []
@@ -316,8 +322,7 @@ def test_when_the_guard_is_killed_everything_ends(sandbox):
 
     async def kill() -> None:
         task = asyncio.create_task(sandbox.run([here().python, "-c", hostile_code.DEAF, marker]))
-        while not left(marker):
-            await asyncio.sleep(0.005)
+        await begun(task, marker)
         for pid in descendants(os.getpid()):
             if b'"""Starts bubblewrap' in Path(f"/proc/{pid}/cmdline").read_bytes():
                 os.kill(pid, signal.SIGKILL)
