@@ -111,7 +111,12 @@ async def perform(system: CapabilitySystem, record: CapabilityRecord, client: Cl
     call = _Call(system, record, client, args, kwargs, details)
     if not (record.repeatable or record.reconcile is not None):
         return await call.attempt()
-    return await call.repeated()
+    if record.keyed or record.limits is not None or record.reconcile is not None:
+        return await call.repeated()
+    try:  # what most calls are: as `repeated`, with fewer coroutines around it
+        return await call.run()
+    except TransientError as first:
+        return await call.again(first)
 
 
 def place_by_name(record: CapabilityRecord, arguments: Mapping[str, Any], whose: str) -> Placed[Any]:
@@ -227,9 +232,9 @@ class _Call:
         try:
             return await self._attempt()
         except TransientError as first:
-            return await self._again(first)
+            return await self.again(first)
 
-    async def _again(self, first: TransientError) -> Any:
+    async def again(self, first: TransientError) -> Any:
         """The first attempt failed: go on from there."""
         client, failures = self.client, [first]
 
@@ -270,11 +275,12 @@ class _Call:
     async def attempt(self) -> Any:
         """Once: wait for a turn, spend, run, tell."""
         if self.record.limits is None:
-            return await self._run()
+            return await self.run()
         async with self.record.limits.hold(self.system.turnstile):
-            return await self._run()
+            return await self.run()
 
-    async def _run(self) -> Any:
+    async def run(self) -> Any:
+        """Spend, run, tell."""
         record, client = self.record, self.client
         if record.effect is not Effect.PURE:
             client.spend()

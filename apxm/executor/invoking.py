@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from apxm.capability.policy import CALL
 from apxm.capability.stages import perform, place_by_name
 from apxm.executor.reporting import report, said_chunk, said_to_tool
+from apxm.graph.operation import Effect
 from apxm.observability.events import Chunk, NodeRetried
 from apxm.values import digest
 
@@ -123,11 +124,12 @@ class _Client:
 
     def tell(self, began: float, error: BaseException | None, said: Prepared, value: Any, details: dict[str, Any] | None) -> None:
         context = self.context
-        run = context.run
-        if run.noted:
+        run, record = context.run, self.invoker.record
+        recorded = record.effect is not Effect.PURE
+        if run.heard or (recorded and run.noted):
             content = said_to_tool(said[0], dict(said[1]), value) if run.content and error is None else None
-            record = self.invoker.record
-            report(context, "capability", record.name, began, error, details=details, content=content, label=record.label)
+            about = (context, "capability", record.name, began, error)
+            report(*about, details=details, content=content, recorded=recorded, label=record.label)
 
     def chunk(self) -> Callable[[int, Any], None] | None:
         context = self.context

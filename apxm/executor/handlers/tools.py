@@ -61,6 +61,22 @@ class _Inline:
         finally:
             tally.ended((perf_counter() - began) * 1e3, error)
 
+    def read(self, context: OpContext, *inputs: Any) -> Any:
+        """`fire` of what only reads, when nobody listens: counted, but not timed, for that would cost as much as the call."""
+        run = context.run
+        if run.heard:
+            return self.fire(context, *inputs)
+        run.ledger.take_tool_call()
+        self.record.tally.quick += 1
+        try:
+            return self.call(*inputs)
+        except Exception as raised:
+            error = raised if isinstance(raised, ApxmError) else self._failure(raised)
+            self.record.tally.failed(error)
+            if error is raised:
+                raise
+            raise error from raised
+
     def _look(self, context: OpContext, call: Call) -> None:
         """Refuse untrusted arguments; there is nobody to ask, else this call would be able to wait."""
         run = context.run
@@ -106,13 +122,15 @@ def bind_inv(spec: NodeSpec, services: Services) -> Bound:
     label = record.label
     if record.plain and not seen:
         owns = record.owns or call.confirms
-        return Bound(Kind.SYNC, _Inline(spec, call).fire, record.effect, label=label, owns=owns)
+        inline = _Inline(spec, call)
+        fire = inline.read if record.effect is Effect.READ else inline.fire
+        return Bound(Kind.SYNC, fire, record.effect, label=label, owns=owns)
     invoker = Invoker(record, timeout_ms=spec.attributes.get("timeout_ms"), retries=spec.attributes.get("retries"))
 
-    async def fire(context: OpContext, *inputs: Any) -> Any:
+    async def invoke(context: OpContext, *inputs: Any) -> Any:
         return await invoker.fire(context, call, inputs)
 
-    return Bound(Kind.ASYNC, fire, record.effect, label=label, owns=True)
+    return Bound(Kind.ASYNC, invoke, record.effect, label=label, owns=True)
 
 
 def bind_print(spec: NodeSpec, services: Services) -> Bound:
