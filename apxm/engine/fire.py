@@ -118,7 +118,9 @@ class Firer(Tiers):
         self.abandoned: list[str] = []  # nodes that did not obey a cancellation in time
         episodes = memories.episodes
         if episodes is not None:
-            self.episodes, self.noted, self.content = episodes, True, episodes.content != "off"
+            self.episodes, self.noted = episodes, True
+            if episodes.content != "off":
+                self.content = True
 
     def share_work(self, worker: Worker) -> None:
         """A handler of this worker may suspend now: let others take over what else is ready."""
@@ -196,7 +198,8 @@ class Firer(Tiers):
 
     def release(self) -> None:
         """The run is over: let go of what it holds, forget its memory and give back what it leased."""
-        self.let_go(self.workers[0], final=True)
+        if self.held:
+            self.let_go(self.workers[0], final=True)
         self.settle_lease()
         if self._memory is not None:
             self._memory.close()

@@ -139,7 +139,7 @@ class LocalRun(Firer):
         worker = self.workers[0]
         self.let_go(worker, final=True)
         while self.leaving:
-            held, future = self.leaving.pop()
+            (held, future), *self.leaving = self.leaving
             try:
                 await asyncio.wrap_future(future)
             except Exception as error:

@@ -6,7 +6,7 @@ goes to the worker it names. What needs a clock or a loop is a method that engin
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sized
+from collections.abc import Iterable, Sequence, Sized
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +41,8 @@ class RunState(Poster):
     watched = False  # somebody wants an event for every node
     replay = True  # frames whose nodes are all fast may run in static form
     forced = False  # nothing is shielded any more
+    held: Sequence[Held] = ()
+    leaving: Sequence[tuple[Held, Future[Any]]] = ()  # what was let go and takes its time
     _unwinding = False
 
     def __init__(
@@ -57,8 +59,6 @@ class RunState(Poster):
         self.keep_going, self.max_frames, self.max_depth = keep_going, max_frames, max_depth
         self.errors: list[ApxmError] = []  # every failure, the handled ones too, up to ERRORS_MAX
         self.unhandled: list[ApxmError] = []  # those that nothing took, when the policy is to go on
-        self.held: list[Held] = []
-        self.leaving: list[tuple[Held, Future[Any]]] = []  # what was let go and takes its time
         self._finished: list[tuple[Worker, Frame]] = []
         self._still_labels: dict[Binding, int] = {}  # of bindings in whose frames nothing was dead, chosen or opened
 
@@ -269,7 +269,7 @@ class RunState(Poster):
         elif isinstance(result, Post):
             self.post(worker, frame, slot, result)
         elif isinstance(result, Hold):
-            self.held.append(Held(frame, slot, result.release))
+            self.held = [*self.held, Held(frame, slot, result.release)]
             self.outcome(worker, frame, slot, result.value)
         else:
             assert isinstance(result, Wait)
@@ -414,12 +414,12 @@ class RunState(Poster):
     def let_go(self, worker: Worker, *, final: bool = False) -> None:
         """Release what is held and need not be any more; in the end everything. An error of that ends the run."""
         for held in [one for one in self.held if final or one.over()]:
-            self.held.remove(held)
+            self.held = [one for one in self.held if one is not held]
             left = held.let_go()
             if isinstance(left, ApxmError):
                 self.lost(worker, held, left)
             elif left is not None:
-                self.leaving.append((held, left))
+                self.leaving = [*self.leaving, (held, left)]
 
     def lost(self, worker: Worker, held: Held, error: ApxmError) -> None:
         """What was held could not be released well: whoever relied on it must know, so nothing may handle this."""
