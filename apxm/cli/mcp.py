@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import socket
@@ -100,6 +99,8 @@ async def _on_http(server: Server[Any], listening: socket.socket) -> int:
 @contextmanager
 def _signals(stop: Callable[[], object]) -> Iterator[list[int]]:
     """Call `stop` at Ctrl-C and SIGTERM; gives the list of those that came."""
+    import asyncio
+
     loop, received = asyncio.get_running_loop(), list[int]()
 
     def heard(number: int) -> None:
