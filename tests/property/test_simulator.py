@@ -137,9 +137,9 @@ SMALL: dict[str, Any] = {
 def test_all_schedules_of_small_programs_do_what_the_oracle_says(bench: Bench, name: str) -> None:
     one = Schedules(bench, Program(0, SMALL[name], {}, "fail_fast"))
     for workers in (2, 3):
-        number = sum(1 for _ in one.check_every(limit=2_500, workers=workers))
+        number = sum(1 for _ in one.check_every(limit=1_500, workers=workers))
         assert number > 5
-        assert number < 2_500 or (name, workers) == ("a failure and its finally", 3), "the search did not come to its end"
+        assert number < 1_500 or (name, workers) == ("a failure and its finally", 3), "the search did not come to its end"
 
 
 @pytest.mark.parametrize("name", KEPT)
@@ -178,7 +178,7 @@ def test_every_graph_of_up_to_four_nodes_runs_right_in_every_order(bench: Bench,
 
 def test_an_any_may_take_either_input_and_some_schedule_takes_each(bench: Bench) -> None:
     one = Schedules(bench, Program(0, SMALL["two that feed an any"], {}, "fail_fast"))
-    assert {done.seen.value for done in one.check_every(limit=2_500, workers=2)} == {6, 7}
+    assert {done.seen.value for done in one.check_every(limit=1_500, workers=2)} == {6, 7}
 
 
 def test_a_finally_runs_though_the_run_fails_just_before_it_opens(bench: Bench) -> None:
@@ -190,7 +190,7 @@ def test_a_finally_runs_though_the_run_fails_just_before_it_opens(bench: Bench) 
 def test_of_several_effects_that_fail_after_a_return_the_first_is_the_error(bench: Bench) -> None:
     graph = sketch({1: const(1), 2: "RETURN", 3: inv("act_or_fail", arg_x=9), 4: inv("act_or_fail", arg_x=12)}, "1->2")
     one = Schedules(bench, Program(0, graph, {}, "fail_fast"))
-    assert sum(1 for _ in one.check_every(limit=2_500, workers=3)) > 5
+    assert sum(1 for _ in one.check_every(limit=1_500, workers=3)) > 5
 
 
 # ---- planted bugs: each must be caught, or the tests above prove nothing ---------------------------------------------------
