@@ -64,7 +64,7 @@ def _check_cases(view: View, node: Node) -> None:
             one = "a region or labelled edges, not both"
             view.problem("graph.region", f"case `{name}` is both a region and an edge", at, node=node.id, expected=one)
         if isinstance(cases, list) and name not in cases and name != "default":
-            known = ", ".join([*cases, "default"])
+            known = ", ".join([*map(str, cases), "default"])
             view.problem(
                 "graph.region",
                 f"`{name}` is no case of this SWITCH",

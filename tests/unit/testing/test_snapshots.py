@@ -158,9 +158,12 @@ def test_random_programs_have_one_text_in_every_schedule_and_engine(seed: int) -
             options = RunOptions(on_failure=made.on_failure, trace=True)
             bench.forget()
             try:
-                kept = snapshot(bench.runtime.execute(dag, made.parameters, run=options))
+                result = bench.runtime.execute(dag, made.parameters, run=options)
             except ApxmError:
                 continue  # what it had not begun is up to the schedule
+            if result.stats.cancelled:
+                continue  # and so is what a failure in a region, or a RETURN, caught before it had begun
+            kept = snapshot(result)
             compared += 1
             simulator = Simulator(bench.runtime, dag, made.parameters, options)
             for schedule in range(3):
