@@ -356,3 +356,23 @@ def _sorted(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_sorted(item) for item in value]
     return value
+
+
+def plain(value: Any) -> Any:
+    """`value` as JSON can say it: bytes as {base64}, arrays and tensors as {dtype, shape, data}."""
+    match value:
+        case None | bool() | int() | str():
+            return value
+        case float():
+            return value if isfinite(value) else str(value)
+        case bytes():
+            import base64
+
+            return {"base64": base64.b64encode(value).decode("ascii")}
+        case dict():
+            return {str(key): plain(item) for key, item in value.items()}
+        case list() | tuple():
+            return [plain(item) for item in value]
+    if hasattr(value, "tolist") and hasattr(value, "shape"):
+        return {"dtype": str(value.dtype), "shape": list(value.shape), "data": plain(value.tolist())}
+    return str(value)

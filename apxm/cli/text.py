@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 import json
-import math
 import re
 from typing import TYPE_CHECKING, Any
+
+from apxm.values import plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -24,24 +24,6 @@ def line(text: str, width: int) -> str:
     """`text` on one line of at most `width` characters."""
     flat = printable(" ".join(text.split()))
     return flat if len(flat) <= width else flat[: max(width - 1, 0)] + "…"
-
-
-def plain(value: Any) -> Any:
-    """`value` as JSON can say it: bytes as {base64}, arrays and tensors as {dtype, shape, data}."""
-    match value:
-        case None | bool() | int() | str():
-            return value
-        case float():
-            return value if math.isfinite(value) else str(value)
-        case bytes():
-            return {"base64": base64.b64encode(value).decode("ascii")}
-        case dict():
-            return {str(key): plain(item) for key, item in value.items()}
-        case list() | tuple():
-            return [plain(item) for item in value]
-    if hasattr(value, "tolist") and hasattr(value, "shape"):
-        return {"dtype": str(value.dtype), "shape": list(value.shape), "data": plain(value.tolist())}
-    return str(value)
 
 
 def as_json(value: Any, *, indent: int | None = 2) -> str:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
-import math
 import re
 import secrets
 from dataclasses import dataclass, replace
@@ -18,6 +16,7 @@ from apxm.errors import ApxmError, InvalidError
 from apxm.graph.bounds import bounds
 from apxm.interop.mcp_tools import BOUNDS, EFFECT, RESULT_MAX, hints_of
 from apxm.observability.events import NodeEnded
+from apxm.values import plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -199,7 +198,7 @@ def _given(value: Any, protocol: str) -> CallToolResult:
     from mcp.types import CallToolResult, TextContent
     from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
-    said = _plain(value)
+    said = plain(value)
     text = said if isinstance(said, str) else json.dumps(said, ensure_ascii=False)
     if len(text) > RESULT_MAX:
         return _failed(InvalidError(f"the result has {len(text)} characters, at most {RESULT_MAX} are sent"))
@@ -215,19 +214,3 @@ def _failed(error: ApxmError) -> CallToolResult:
 
 def _bound(bound: Bound) -> dict[str, Any]:
     return {"at_most": bound.limit, "text": str(bound)}
-
-
-def _plain(value: Any) -> Any:
-    """A value as JSON can say it: bytes as {base64}, arrays as lists."""
-    match value:
-        case None | bool() | int() | str():
-            return value
-        case float():
-            return value if math.isfinite(value) else str(value)
-        case bytes():
-            return {"base64": base64.b64encode(value).decode("ascii")}
-        case dict():
-            return {str(key): _plain(item) for key, item in value.items()}
-        case list() | tuple():
-            return [_plain(item) for item in value]
-    return _plain(value.tolist()) if hasattr(value, "tolist") else str(value)
