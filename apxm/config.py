@@ -12,6 +12,8 @@ from apxm.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from apxm.memory.embed.base import Embedder
+
 FailurePolicy = Literal["fail_fast", "continue"]
 EpisodeContent = Literal["off", "digest", "text"]
 
@@ -60,25 +62,53 @@ class SchedulerConfig:
 
 @dataclass(frozen=True, slots=True)
 class MemoryConfig:
-    """Bounds of the short-term memory of one run, past which the least recently used entries go; and what becomes an episode.
+    """What is remembered, where, and within which bounds.
 
-    `episodic` is `memory` (the newest `episodes` of all runs are kept in this process) or `off`. `episode_content` says
-    what an episode keeps of prompts, replies, arguments, results and the texts of errors: nothing (`off`), a `digest` that
-    tells equal ones apart from others, or the `text`, cut. Text may hold secrets.
+    Short-term: at most `stm_entries` and `stm_bytes` in one run, and as many again in each of the `sessions` that are kept;
+    past that, what was used least recently goes.
+
+    Long-term memory, and episodes when they are kept in SQLite, lie in `folder`, by default `memory` in the state directory.
+    `embedder` makes vectors of texts; None is the hashing embedder, which needs nothing and knows words, not meanings. Whoever
+    writes first owns the folder; others wait `lock_timeout_ms` before they are refused. Writes within `batch_ms` of each other
+    are committed together, at most `batch_max`. A namespace of at most `exact_max` vectors is searched exactly, a larger one
+    with the index.
+
+    `episodic` is `memory` (in this process), `sqlite` or `off`; `episode_scope` is `effects` (calls to the world) or `all`
+    (every firing of a node). Of episodes the newest are kept: at most `episodes` of them, none older than `episode_days`, and
+    in SQLite at most `episode_bytes`. `episode_content` says what an episode keeps of prompts, replies, arguments, results and
+    the texts of errors: nothing (`off`), a `digest` that tells equal ones apart from others, or the `text`, cut, with what looks
+    like a secret blacked out.
     """
 
     stm_entries: int = 10_000
     stm_bytes: int = 64 * 1024 * 1024
-    episodic: Literal["off", "memory"] = "memory"
+    sessions: int = 100
+    folder: str | None = None
+    embedder: Embedder | None = None
+    lock_timeout_ms: float = 5_000.0
+    batch_ms: float = 5.0
+    batch_max: int = 1_000
+    exact_max: int = 20_000
+    episodic: Literal["off", "memory", "sqlite"] = "memory"
+    episode_scope: Literal["effects", "all"] = "effects"
     episodes: int = 10_000
+    episode_days: float | None = None
+    episode_bytes: int = 256 * 1024 * 1024
     episode_content: EpisodeContent = "off"
 
     def __post_init__(self) -> None:
-        for name in ("stm_entries", "stm_bytes", "episodes"):
+        for name in ("stm_entries", "stm_bytes", "sessions", "batch_max", "episodes", "episode_bytes"):
             _at_least(f"MemoryConfig.{name}", getattr(self, name), 1)
-        for name, known in (("episodic", ("off", "memory")), ("episode_content", ("off", "digest", "text"))):
+        for name in ("lock_timeout_ms", "batch_ms", "exact_max", "episode_days"):
+            _at_least(f"MemoryConfig.{name}", getattr(self, name), 0)
+        for name, known in (
+            ("episodic", ("off", "memory", "sqlite")),
+            ("episode_scope", ("effects", "all")),
+            ("episode_content", ("off", "digest", "text")),
+        ):
             if getattr(self, name) not in known:
-                raise ConfigError(f"MemoryConfig.{name} is {getattr(self, name)!r}, expected {' or '.join(known)}")
+                expected = f"{', '.join(known[:-1])} or {known[-1]}"
+                raise ConfigError(f"MemoryConfig.{name} is {getattr(self, name)!r}, expected {expected}")
 
 
 @dataclass(frozen=True, slots=True)

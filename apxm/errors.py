@@ -183,6 +183,18 @@ class TransientError(ApxmError):
     default_code = "transient"
 
 
+class LockedError(TransientError):
+    """Another process owns what must have one owner; the message names it."""
+
+    default_code = "locked"
+
+
+class StorageError(ApxmError):
+    """A store on disk cannot be read or written: it is full, read-only, damaged, or not ours."""
+
+    default_code = "storage"
+
+
 class UnknownEffectError(ApxmError):
     """An effect that may or may not have happened."""
 
@@ -206,6 +218,12 @@ class ModelError(HandlerError):
     """A model could not answer."""
 
     default_code = "model"
+
+
+class EmbedderError(HandlerError):
+    """Texts cannot be embedded, or the vectors of two embedders would be compared."""
+
+    default_code = "embedder"
 
 
 class RaisedError(HandlerError):
@@ -303,6 +321,9 @@ CODES: Mapping[str, str] = {
     "budget": "a budget is exhausted",
     "deadline": "the deadline of the run or the timeout of a node passed",
     "transient": "a failure that may not happen again; retried where that is safe",
+    "locked": "another process owns what must have one owner; try again when it has ended",
+    "storage": "a store on disk that cannot be read or written: full, read-only, damaged, or not ours",
+    "embedder": "texts cannot be embedded: the embedder fails, or is another one than the memory was made with",
     "unknown_effect": "an effect that may or may not have happened",
     "lease_lost": "work was done under a lease that had been lost: somebody else may have done it too",
     "handler": "an operation raised an exception",
