@@ -1,0 +1,379 @@
+"""Long-term memory: record, owner, writer, index and search behind one door. What was put is there for the next process.
+
+Reading needs nobody's leave. The first write takes the folder for this process; others read beside it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
+from time import monotonic, time
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from apxm.errors import ApxmError, InvalidError
+from apxm.memory.embed.base import Fingerprint
+from apxm.memory.ltm.embedding import Embedding
+from apxm.memory.ltm.entry import TEXT_CHARS_MAX, Entry, Hit, NamespaceStats, Put, Stats, entry_id
+from apxm.memory.ltm.owner import Owner, holder
+from apxm.memory.ltm.record import Record
+from apxm.memory.ltm.writer import Writer
+from apxm.memory.matching import text_of
+from apxm.values import settle
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+    from typing import TypeAlias
+
+    from apxm.config import MemoryConfig
+    from apxm.memory.embed.base import Embedder
+    from apxm.memory.ltm.comparison import Report
+    from apxm.memory.ltm.entry import EntryKind
+    from apxm.memory.ltm.index import Index
+    from apxm.memory.ltm.search import Mode, Searcher
+    from apxm.memory.ltm.upkeep import Progress, Upkeep
+    from apxm.memory.ltm.where import Where
+
+    Entries: TypeAlias = list[Entry]  # inside the class `list` is its method
+    Hits: TypeAlias = list[Hit]
+    Namespaces: TypeAlias = list[NamespaceStats]
+
+T = TypeVar("T")
+
+LATER_THREADS = 4  # of `later`
+INDEX_BEHIND_MAX = 1_000  # writes that the index may lack before it is opened to take them over
+NO_INDEX_S = 30.0  # after it could not be opened, until that is tried again
+EXPIRED_AT_ONCE = 100  # entries past their end that one commit removes
+EMBEDDED_AT_ONCE = 256  # texts without a vector that one commit embeds
+LIMIT_MAX = 10_000  # entries of one listing
+CLEAR_PAGE = 1_000
+
+
+class LongTermMemory:
+    """Entries that outlive the process, found by key, by filter, and by meaning as far as the embedder knows any.
+
+    `folder` gives the directory that holds them; it is asked when something is first read or written. Every method blocks and
+    may be called from any thread. StorageError for a record that cannot be used, LockedError where another process writes.
+    """
+
+    def __init__(self, folder: Callable[[], Path], config: MemoryConfig, *, clock: Callable[[], float] = time) -> None:
+        self._folder, self._config, self._clock = folder, config, clock
+        self._lock = threading.RLock()  # of what is made when it is first used
+        self._closed = False
+        self._embedder = config.embedder
+        self._record: Record | None = None
+        self._owner: Owner | None = None
+        self._embedding: Embedding | None = None
+        self._searcher: Searcher | None = None
+        self._upkeep: Upkeep | None = None
+        self._catching_up: threading.Thread | None = None
+        self._no_index_before = 0.0
+        self._pool: tuple[int, ThreadPoolExecutor] | None = None
+        self._writer = Writer(self._commit, batch_ms=config.batch_ms, batch_max=config.batch_max, then=self._after_commit)
+
+    @property
+    def embedder(self) -> Embedder:
+        """What makes vectors of texts here."""
+        with self._lock:
+            if self._embedder is None:
+                from apxm.memory.embed.hashing import HashingEmbedder
+
+                self._embedder = HashingEmbedder()
+            return self._embedder
+
+    @property
+    def record(self) -> Record:
+        """The file that has everything, for who only reads."""
+        found = self._record
+        if found is None:
+            with self._lock:
+                self._refuse_closed()
+                found = self._record = self._record or Record(self._folder(), clock=self._clock)
+        return found
+
+    @property
+    def pending(self) -> bool:
+        """Whether something was accepted that is not committed yet. Cheap: no lock, no disk."""
+        return self._writer.pending
+
+    def _refuse_closed(self) -> None:
+        if self._closed:
+            raise InvalidError("this memory is closed", hint="make a new one")
+
+    # ---- writing -----------------------------------------------------------------------------------------------------
+    def put(
+        self,
+        key: str,
+        value: Any,
+        *,
+        namespace: str = "default",
+        text: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        labels: Sequence[str] = (),
+        ttl_ms: float | None = None,
+        kind: EntryKind = "entry",
+    ) -> Entry:
+        """Store a value under `key`, in the place of what was there. Done when it cannot be lost any more.
+
+        `text` is what searches read, by default the texts inside the value, as many as are kept. `metadata` is a flat map for
+        filters. `labels` say where the value came from: who reads it inherits them. After `ttl_ms` it is gone.
+        """
+        if ttl_ms is not None and not ttl_ms > 0:
+            raise InvalidError(f"ttl_ms of `{key}` is {ttl_ms!r}, expected more than 0")
+        settled = settle(value, where=f"memory key `{key}`")
+        said = text_of(settled, TEXT_CHARS_MAX) if text is None else text
+        expires_at = None if ttl_ms is None else self._clock() + ttl_ms / 1e3
+        fields = settle(dict(metadata or {}), where=f"the metadata of memory key `{key}`")
+        return self.submit([Put(namespace, key, settled, said, kind, fields, tuple(labels), expires_at)]).result()[0]
+
+    def submit(self, puts: Sequence[Put]) -> Future[Entries]:
+        """Store several at once, all of them or none; the future is done when they cannot be lost any more."""
+        for put in puts:
+            put.check()
+        return self._writer.submit([put if put.text.strip() else replace(put, text="") for put in puts])
+
+    def delete(self, key: str, *, namespace: str = "default", kind: EntryKind = "entry") -> bool:
+        """Forget an entry; False when there was none."""
+        return bool(self._writer.submit([entry_id(namespace, kind, key)]).result()[0])
+
+    def clear(self, namespace: str) -> int:
+        """Forget everything in a namespace; how many entries that were."""
+        gone = 0
+        while ids := self.record.ids(namespace, CLEAR_PAGE):
+            gone += sum(self._writer.submit(ids).result())
+        return gone
+
+    def flush(self) -> None:
+        """Wait until everything that was accepted is committed; the index too takes it over, if it is open."""
+        self._writer.flush()
+        if self._owner is None or not self._owner.held:
+            return
+        with suppress(ApxmError):  # nothing is lost when it is done later
+            self._remove_expired()
+            self._embeds().catch_up()
+            if self._upkeep is not None and self._upkeep.served() is not None:
+                self._upkeep.catch_up()
+
+    def _remove_expired(self) -> None:
+        while expired := self.record.expired(CLEAR_PAGE):
+            self.record.apply(expired)
+
+    def _commit(self, writes: Sequence[Put | str]) -> Sequence[Entry | bool]:
+        """What the writer calls, on its thread: one transaction."""
+        self._own()
+        record = self.record
+        texts = [one.text for one in writes if not isinstance(one, str) and one.text]
+        vectors, meta = self._embeds().vectors(texts)
+        each = iter(vectors)
+        expired = record.expired(EXPIRED_AT_ONCE)
+        rows = [one if isinstance(one, str) else (one, next(each) if one.text else None) for one in writes]
+        return record.apply([*expired, *rows], **meta)[len(expired) :]
+
+    def _after_commit(self) -> None:
+        """What the writer calls when it has told those who waited: what can also be done later."""
+        if self._owner is not None and self._owner.held:
+            with suppress(ApxmError):
+                self._embeds().catch_up(EMBEDDED_AT_ONCE)
+                self._index_if_needed()
+
+    def _own(self, timeout_ms: float | None = None) -> None:
+        """Take the folder for this process. LockedError names who has it."""
+        with self._lock:
+            self._refuse_closed()
+            owner = self._owner = self._owner or Owner(self._folder())
+        owner.acquire(self._config.lock_timeout_ms if timeout_ms is None else timeout_ms)
+
+    def _embeds(self) -> Embedding:
+        with self._lock:
+            self._embedding = self._embedding or Embedding(self.embedder, self.record)
+            return self._embedding
+
+    # ---- reading -----------------------------------------------------------------------------------------------------
+    def get(self, key: str, *, namespace: str = "default", kind: EntryKind = "entry") -> Entry | None:
+        """The entry under `key`, or None."""
+        return self.record.get(entry_id(namespace, kind, key), self._clock())
+
+    def list(
+        self,
+        *,
+        namespace: str | None = None,
+        kind: EntryKind | None = None,
+        prefix: str = "",
+        where: Where | None = None,
+        limit: int = 100,
+        after: int = 0,
+    ) -> Entries:
+        """Entries in the order of their seq; those past `after`, which is the seq of an entry.
+
+        That is the order of their writes. An entry whose vector could only be made later gets a new seq then.
+        """
+        if type(limit) is not int or not 1 <= limit <= LIMIT_MAX:
+            raise InvalidError(f"`limit` is {limit!r:.60}, expected a number of entries from 1 to {LIMIT_MAX:,}")
+        return self.record.listed(namespace=namespace, kind=kind, prefix=prefix, where=where, after=after, limit=limit)
+
+    def search(
+        self,
+        query: str,
+        *,
+        namespace: str = "default",
+        kind: EntryKind | None = None,
+        limit: int = 10,
+        min_score: float = 0.0,
+        where: Where | None = None,
+        mode: Mode = "hybrid",
+    ) -> Hits:
+        """Entries that answer `query`, best first. `mode` says by what: vectors, words, or both (hybrid)."""
+        return self._searches().search(
+            query, namespace=namespace, kind=kind, limit=limit, min_score=min_score, where=where, mode=mode
+        )
+
+    def _searches(self) -> Searcher:
+        found = self._searcher
+        if found is None:
+            from apxm.memory.ltm.exact import Matrices
+            from apxm.memory.ltm.search import Searcher
+
+            with self._lock:
+                if self._searcher is None:
+                    self._searcher = Searcher(
+                        self.record, Matrices(self.record), self.embedder, exact_max=self._config.exact_max, index=self._served
+                    )
+                found = self._searcher
+        return found
+
+    def namespaces(self) -> Namespaces:
+        """The namespaces that hold something, by name."""
+        return [NamespaceStats(*row) for row in self.record.spaces()]
+
+    def later(self, work: Callable[[], T]) -> Future[T]:
+        """Run what blocks on a thread of this memory."""
+        with self._lock:
+            self._refuse_closed()
+            if self._pool is None or self._pool[0] != os.getpid():  # threads do not outlive a fork
+                self._pool = os.getpid(), ThreadPoolExecutor(LATER_THREADS, "apxm-ltm")
+            return self._pool[1].submit(work)
+
+    # ---- the index ---------------------------------------------------------------------------------------------------
+    def _keeps(self, timeout_ms: float | None = None) -> Upkeep:
+        """The index, which only the owner of the folder touches."""
+        self._own(timeout_ms)
+        return self._kept_by()
+
+    def _kept_by(self) -> Upkeep:
+        with self._lock:
+            if self._upkeep is None:
+                from apxm.memory.ltm.upkeep import Upkeep
+
+                self._upkeep = Upkeep(self.record.path.parent, self.record, self.embedder)
+            return self._upkeep
+
+    def _served(self) -> tuple[Index, int] | None:
+        """The index for a search that needs one. It is opened beside the search, which does without until then."""
+        found = None if self._upkeep is None else self._upkeep.served()
+        if found is None:
+            self._index_soon()
+        return found
+
+    def _index_if_needed(self) -> None:
+        """After a write: let the index take over what it lacks, if that is much, and searches will ask it."""
+        if self._keeps().behind() >= INDEX_BEHIND_MAX and self.record.largest() > self._config.exact_max:
+            self._index_soon()
+
+    def _index_soon(self) -> None:
+        """Open the index, on a thread of its own, and let it take over what it lacks."""
+        with self._lock:
+            running = self._catching_up is not None and self._catching_up.is_alive()
+            if self._closed or running or monotonic() < self._no_index_before:
+                return
+            self._catching_up = threading.Thread(target=self._catch_up, name="apxm-ltm-index")
+            self._catching_up.start()
+
+    def _catch_up(self) -> None:
+        try:
+            self._keeps(timeout_ms=0).catch_up()
+        except ApxmError:  # another process has the folder, the disk is full, chromadb is not there: searches are exact
+            self._no_index_before = monotonic() + NO_INDEX_S
+
+    def verify(self, progress: Progress | None = None) -> Report:
+        """Compare the index with the record."""
+        return self._kept(lambda upkeep: upkeep.verify(progress))
+
+    def rebuild(self, progress: Progress | None = None) -> Report:
+        """Make vectors and index again from the record: with the embedder of now, whatever made them before."""
+        return self._kept(lambda upkeep: upkeep.rebuild(progress))
+
+    def compact(self, progress: Progress | None = None) -> Report:
+        """Leave nothing on disk of what was deleted."""
+        return self._kept(lambda upkeep: upkeep.compact(progress))
+
+    def _kept(self, work: Callable[[Upkeep], Report]) -> Report:
+        self._writer.flush()
+        return work(self._keeps())
+
+    def stats(self) -> Stats:
+        """What there is, and how large."""
+        record, spaces = self.record, tuple(self.namespaces())
+        folder = record.path.parent
+        indexes = [path for path in folder.glob("index-*") if path.is_dir()]
+        told = record.meta("embedder")
+        return Stats(
+            folder=str(folder),
+            entries=sum(one.entries for one in spaces),
+            facts=sum(one.facts for one in spaces),
+            vectors=sum(one.vectors for one in spaces),
+            unembedded=record.unembedded_count(),
+            unindexed=self._kept_by().behind(),
+            generation=self._kept_by().generation,
+            deleted=record.deleted(),
+            record_bytes=sum(_size(path) for path in folder.glob("record.db*")),
+            index_bytes=sum(_size(path) for one in indexes for path in one.rglob("*")),
+            embedder=None if told is None else str(Fingerprint.from_map(json.loads(told))),
+            failure=None if self._embedding is None else self._embedding.failure,
+            owner=holder(folder),
+            namespaces=spaces,
+        )
+
+    # ---- the end -----------------------------------------------------------------------------------------------------
+    def close(self) -> None:
+        """Commit what was accepted, leave nothing of what was deleted, and let go of everything. Idempotent."""
+        self._writer.close()
+        with self._lock:
+            closed, self._closed = self._closed, True
+            pool, self._pool = self._pool, None
+        if closed:
+            return
+        if pool is not None and pool[0] == os.getpid():
+            pool[1].shutdown(wait=True)
+        try:
+            if self._owner is not None and self._owner.held:
+                self._end_index()
+        finally:
+            if self._record is not None:
+                self._record.close()
+            if self._owner is not None:
+                self._owner.release()
+            if self._config.embedder is None and self._embedder is not None:
+                self._embedder.close()
+            self._record = self._searcher = None
+
+    def _end_index(self) -> None:
+        """Compact where that takes a moment, and leave the index as the next process wants to find it."""
+        running = self._catching_up is not None and self._catching_up.is_alive()
+        with suppress(ApxmError):  # what was deleted is found by nobody; its bytes leave when the next process compacts
+            self._remove_expired()
+            if not running and self.record.deleted():
+                self._kept_by().sweep()
+        if self._upkeep is not None:
+            self._upkeep.close()
+        if running and self._catching_up is not None:
+            self._catching_up.join()
+
+
+def _size(path: Path) -> int:
+    with suppress(OSError):  # it may be gone by now
+        return path.stat().st_size
+    return 0

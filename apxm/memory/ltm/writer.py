@@ -1,0 +1,167 @@
+"""Writes that come close together become one transaction: who wrote waits until it is committed. Stores nothing itself.
+
+A thread of its own commits while there is something to commit, and ends when there is nothing. The process does not end before
+it has: what was accepted is not lost by a program that runs out.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import deque
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from apxm.errors import InvalidError, LockedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from apxm.memory.ltm.entry import Entry, Put
+
+WAITING_MAX = 20_000  # writes that were accepted and are not committed: who brings more waits
+WAITING_CHARS_MAX = 64 * 1024 * 1024  # of their texts
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    writes: Sequence[Put | str]
+    chars: int
+    done: Future[list[Any]]
+
+
+class Writer:
+    """Commits in the order of `submit`. What is given at once is committed at once: all of it or nothing.
+
+    `commit` stores writes (entries, or ids that are to go) in one transaction, and gives what each of them gave. It is called
+    with what came within `batch_ms`, at most `batch_max` writes, unless one submission has more. `then` is called when those
+    who waited for a batch have been told.
+    """
+
+    def __init__(
+        self,
+        commit: Callable[[Sequence[Put | str]], Sequence[Entry | bool]],
+        *,
+        batch_ms: float,
+        batch_max: int,
+        then: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._commit, self._then, self._batch_s, self._batch_max = commit, then, batch_ms / 1000, batch_max
+        self._start()
+
+    def _start(self) -> None:
+        self._pid = os.getpid()
+        self._changed = threading.Condition()
+        self._jobs: deque[_Job] = deque()
+        self._waiting = self._chars = 0  # of jobs that are not done, those of the batch in work too
+        self._queued = 0  # writes of the jobs that no batch has yet
+        self._accepted = self._done = 0  # jobs since the beginning
+        self._running = self._closed = False
+        self._hurry = 0  # how many wait for everything to be done
+
+    @property
+    def pending(self) -> bool:
+        """Whether something was accepted that is not committed yet. Cheap: no lock."""
+        return self._waiting > 0
+
+    def submit(self, writes: Sequence[Put | str]) -> Future[list[Any]]:
+        """Accept writes; the future is done when they are committed, or failed. Waits while too many wait already."""
+        self._here()
+        job = _Job(writes, sum(0 if isinstance(one, str) else len(one.text) for one in writes), Future())
+        job.done.set_running_or_notify_cancel()  # who stops waiting does not take back what was accepted
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or self._has_room(job))
+            if self._closed:
+                raise InvalidError("this memory is closed")
+            self._jobs.append(job)
+            self._accepted += 1
+            self._waiting += len(writes)
+            self._queued += len(writes)
+            self._chars += job.chars
+            if self._queued >= self._batch_max:
+                self._changed.notify_all()
+            idle, self._running = not self._running, True
+        if idle:
+            try:
+                threading.Thread(target=self._run, name="apxm-ltm-writer", daemon=False).start()
+            except RuntimeError:  # there is no thread to be had: too many, or the interpreter ends
+                self._run()
+        return job.done
+
+    def _here(self) -> None:
+        """In a forked child: begin anew, what waits is the parent's."""
+        if os.getpid() != self._pid:
+            self._start()
+
+    def _has_room(self, job: _Job) -> bool:
+        if not self._waiting:
+            return True
+        return self._waiting + len(job.writes) <= WAITING_MAX and self._chars + job.chars <= WAITING_CHARS_MAX
+
+    def flush(self) -> None:
+        """Wait until everything that was accepted until now is committed or has failed."""
+        self._here()
+        with self._changed:
+            last = self._accepted
+            self._hurry += 1
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: self._done >= last)
+            self._hurry -= 1
+
+    def close(self) -> None:
+        """Accept nothing more, and wait for what was accepted. Idempotent."""
+        self._here()
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        self.flush()
+
+    # ---- the thread --------------------------------------------------------------------------------------------------
+    def _run(self) -> None:
+        while batch := self._next():
+            self._do(batch)
+            with suppress(Exception):  # nobody waits for it, and those who come next must not wait in vain
+                self._then()
+            with self._changed:
+                self._waiting -= sum(len(job.writes) for job in batch)
+                self._chars -= sum(job.chars for job in batch)
+                self._done += len(batch)
+                self._changed.notify_all()
+
+    def _next(self) -> list[_Job]:
+        """The jobs of the next transaction; none when nothing is left to do, and then the thread is over."""
+        with self._changed:
+            if not self._jobs:
+                self._running = False
+                self._changed.notify_all()
+                return []
+            give_up = monotonic() + self._batch_s
+            while self._queued < self._batch_max and not self._hurry and not self._closed:
+                if not self._changed.wait(give_up - monotonic()):
+                    break
+            batch = [self._jobs.popleft()]
+            count = len(batch[0].writes)
+            while self._jobs and count + len(self._jobs[0].writes) <= self._batch_max:
+                count += len(self._jobs[0].writes)
+                batch.append(self._jobs.popleft())
+            self._queued -= count
+            return batch
+
+    def _do(self, batch: Sequence[_Job]) -> None:
+        try:
+            done = self._commit([one for job in batch for one in job.writes])
+        except BaseException as error:  # whoever waits is told, whatever it is
+            if len(batch) > 1 and not isinstance(error, LockedError):
+                for job in batch:  # only those fail that cannot be written
+                    self._do([job])
+                return
+            for job in batch:
+                job.done.set_exception(error)
+            return
+        at = 0
+        for job in batch:
+            job.done.set_result(list(done[at : at + len(job.writes)]))
+            at += len(job.writes)
