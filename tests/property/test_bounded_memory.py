@@ -25,21 +25,22 @@ from apxm.observability.stream import EVENTS_MAX
 from apxm.observability.subscription import QUEUE_MAX
 from apxm.runtime import TRACE_MAX
 from apxm.scheduler.failing import ERRORS_MAX
-from tests.property.memory_program import WINDOW
+from tests.property.memory_program import FAN_OUT, WINDOW
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the peak of resident memory is read from /proc")
 
 ROOT = Path(__file__).resolve().parents[2]
-COUNT, COUNT_LONG = 20_000, 1_000_000
+COUNT, COUNT_LONG = 14_000, 1_000_000  # the small one makes more events than a reader or a subscriber may be behind
+COUNT_FAILING = 8_000  # eight times as many as are kept; one takes as long as ten that succeed
 NOISE_KIB = 8 * 1024  # arenas, caches, the buffers of a first run
 ITEM_KIB = 160 / 1024  # the entry of an item of a MAP and its place in the list; the token itself would take 1 KiB
 EVENT_KIB = 400 / 1024  # one kept event
 ERROR_KIB = 16  # one error with its traceback and what that holds
 
 
-def said(scenario, long_run):
+def said(scenario, long_run, count=COUNT):
     """What the scenario says, in a process of its own."""
-    count = COUNT_LONG if long_run else COUNT
+    count = COUNT_LONG if long_run else count
     command = [sys.executable, "-m", "tests.property.memory_program", scenario, str(count)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
     again = f"again: python -m tests.property.memory_program {scenario} {count}"
@@ -63,13 +64,13 @@ def test_a_map_keeps_its_results_and_not_what_they_were_made_of(long_run):
 
 
 def test_a_map_whose_items_fail_keeps_the_first_errors_only(long_run):
-    count, told, note = said("map_failing", long_run)
+    count, told, note = said("map_failing", long_run, COUNT_FAILING)
     assert (told["value"], told["errors"]) == (0, ERRORS_MAX), note
     assert told["kib"] < NOISE_KIB + ITEM_KIB * count + ERROR_KIB * ERRORS_MAX, note
 
 
 def test_ten_thousand_consumers_share_one_token_and_wait_their_turn(long_run):
-    count, told, note = said("fan_out", long_run)
+    count, told, note = said("fan_out", long_run, FAN_OUT)
     assert told["value"] == count, note
     assert told["most"] == {"eating": SchedulerConfig().max_parallelism}, note
     assert told["kib"] < NOISE_KIB, note

@@ -31,35 +31,40 @@ VALUES = st.recursive(
 NAMES = st.sampled_from(["n1", "n2", "n3", "end", "p"])
 
 
+# Made once: to make a strategy takes longer than to draw from it.
+OPS = st.sampled_from([*OPERATIONS, "NOPE"])
+ATTRIBUTES = {op: st.dictionaries(st.sampled_from(spellings(OPERATIONS[op])), VALUES, max_size=2) for op in OPERATIONS}
+ATTRIBUTES["NOPE"] = st.dictionaries(st.just("value"), VALUES, max_size=2)
+IDS = st.lists(st.integers(0, 6), min_size=1, max_size=4)
+ENDS = st.integers(0, 7)
+EDGES = st.lists(
+    st.builds(
+        Edge,
+        st.one_of(ENDS, st.sampled_from(["p", "q"])),
+        ENDS,
+        st.sampled_from(Dependency),
+        st.one_of(st.none(), st.sampled_from(["0", "1", "p", "pass", "item", "node_1"])),
+        st.one_of(st.none(), st.sampled_from(["true", "error", "a", "default", "try"])),
+    ),
+    max_size=6,
+)
+PARAMETERS = st.lists(st.builds(Parameter, NAMES, st.sampled_from(["str", "json", "string", "x"])), max_size=2)
+METADATA = st.sampled_from([{}, {"exits": ["n1"]}, {"exits": 3}, {"exits": [None, 1]}])
+
+
 @st.composite
 def graphs(draw: st.DrawFn, depth: int = 0) -> Graph:
     """Any graph: most of them break many rules."""
     nodes = []
-    for id in draw(st.lists(st.integers(0, 6), min_size=1, max_size=4)):
-        op = draw(st.sampled_from([*OPERATIONS, "NOPE"]))
-        own = spellings(OPERATIONS[op]) if op in OPERATIONS else ("value",)
-        attributes = draw(st.dictionaries(st.sampled_from(own), VALUES, max_size=2))
-        names = st.sampled_from(["body", "try", "catch", "a", "default", "reduce"])
-        regions = draw(st.dictionaries(names, graphs(depth + 1), max_size=2)) if depth < 1 else {}
+    for id in draw(IDS):
+        op = draw(OPS)
+        attributes = draw(ATTRIBUTES[op])
+        regions = draw(REGIONS) if depth < 1 else {}
         nodes.append(Node(id, draw(NAMES), op, attributes, regions))
-    ends = st.integers(0, 7)
-    edges = draw(
-        st.lists(
-            st.builds(
-                Edge,
-                st.one_of(ends, st.sampled_from(["p", "q"])),
-                ends,
-                st.sampled_from(Dependency),
-                st.one_of(st.none(), st.sampled_from(["0", "1", "p", "pass", "item", "node_1"])),
-                st.one_of(st.none(), st.sampled_from(["true", "error", "a", "default", "try"])),
-            ),
-            max_size=6,
-        )
-    )
-    parameters = draw(st.lists(st.builds(Parameter, NAMES, st.sampled_from(["str", "json", "string", "x"])), max_size=2))
-    return Graph(
-        draw(NAMES), nodes, edges, parameters, draw(st.sampled_from([{}, {"exits": ["n1"]}, {"exits": 3}, {"exits": [None, 1]}]))
-    )
+    return Graph(draw(NAMES), nodes, draw(EDGES), draw(PARAMETERS), draw(METADATA))
+
+
+REGIONS = st.dictionaries(st.sampled_from(["body", "try", "catch", "a", "default", "reduce"]), graphs(1), max_size=2)
 
 
 @settings(max_examples=60)

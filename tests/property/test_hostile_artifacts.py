@@ -24,7 +24,7 @@ from tests.property.mutants import Mutator
 
 ROOT = Path(__file__).resolve().parents[2]
 CORPUS = sorted((ROOT / "artifacts" / "corpus").glob("*.bin"))
-MUTANTS, MUTANTS_LONG = 20_000, 1_000_000
+MUTANTS, MUTANTS_LONG = 10_000, 1_000_000
 LARGE_BYTES, LARGE_BYTES_LONG = 300_000, BYTES_MAX // 2
 CPU_S_PER_MIB = 4.0  # it takes a tenth of that; what grows with the square takes a thousand times as much
 PEAK_BYTES = 400 * 1024 * 1024  # what format.py promises for the largest

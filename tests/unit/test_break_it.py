@@ -102,9 +102,12 @@ def test_every_room_that_the_list_must_have_is_there() -> None:
         "coordination",
         "capabilities",
         "decoder",
+        "embedders",
         "engine",
         "firing",
+        "ltm",
         "mcp",
+        "memory",
         "messages",
         "newcomer",
         "plans",
@@ -226,7 +229,7 @@ def fault(old: str, new: str, *tests: str, by: str = "failure") -> Fault:
     ],
 )
 def test_a_verdict_says_what_the_tests_said(tree: Tree, one: Fault, found: str) -> None:
-    assert verdict(one, tree, timeout_s=2 if one.new.startswith("while") else 60) == found
+    assert verdict(one, tree, timeout_s=1 if one.new.startswith("while") else 60) == found
     assert (tree.folder / "code_of_ours.py").read_text(encoding="utf-8") == CODE
 
 

@@ -305,6 +305,9 @@ def excess(pid: int, limits: Limits) -> Literal["memory", "cpu"] | None:
 
 def _written(pid: int) -> int:
     """Bytes that files take where the processes can write: all of that is memory, and each file more than what is in it."""
+    with suppress(OSError):
+        if os.path.samefile(f"/proc/{pid}/root", "/"):
+            return 0  # they are not enclosed yet: what is at these places is what the machine has there
     total = 0
     for place in WRITABLE:
         with suppress(OSError):

@@ -9,7 +9,7 @@ import pytest
 from apxm import AgentGraph, Program, compile, flow, step
 from apxm.artifact.lift import lift
 from apxm.graph.reached import Reach, reached
-from tests.integration.test_capabilities import WAYS
+from tests.integration.test_guards import WAYS
 from tests.integration.test_memory_provenance import MEMORY_WAYS
 
 LABELS = {"page": "web", "upper": None, "pair": None, "text": None}

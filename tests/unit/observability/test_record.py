@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import select
 import stat
 import subprocess
 import sys
@@ -192,14 +193,25 @@ def test_past_its_size_a_record_still_says_how_the_run_ended(tmp_path: Path) -> 
     assert (tmp_path / "r.jsonl").stat().st_size < 1_001_000
 
 
+def wait_until_full(fifo: Path) -> None:
+    other = os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
+    room = select.poll()
+    room.register(other, select.POLLOUT)
+    while room.poll(0):
+        time.sleep(0.001)
+    os.close(other)
+
+
 def test_a_writer_that_is_too_slow_loses_events_and_says_which(tmp_path: Path) -> None:
     fifo = tmp_path / "slow"
     os.mkfifo(fifo)
     reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
-    many = writer.QUEUE_MAX + 10_000
+    first, many = 10_000, writer.QUEUE_MAX + 20_000
     with RecordWriter(fifo) as made:
         for n in range(1, many + 1):
             made.write(Printed((), n, "x" * 100, seq=n))
+            if n == first:
+                wait_until_full(fifo)  # from now on the writer is stuck, and takes no more than it took
         made.write(RunEnded("r", "done", 1.0, seq=many + 1))
         os.set_blocking(reader, True)
         with os.fdopen(reader, "rb") as pipe:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 pytest_plugins = ["pytester"]
 
-QUIET = ("-p", "no:cacheprovider", "-p", "no:hypothesispytest", "-p", "no:benchmark", "-W", "error")
+QUIET = (*(f"-pno:{plugin}" for plugin in ("cacheprovider", "hypothesispytest", "benchmark", "xdist")), "-Werror")
 
 FLOW = """
 import time
