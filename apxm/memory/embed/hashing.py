@@ -119,9 +119,11 @@ def _folded(text: str) -> str:
     """The text without what must not count: capitals, accents, and other forms of the same characters."""
     if text.isascii():
         return text.lower()
-    pieces = (text[start : start + PIECE] for start in range(0, len(text), PIECE))
-    plain = "".join(_ACCENTS.sub("", unicodedata.normalize("NFKD", piece).casefold()) for piece in pieces)
-    return "".join(unicodedata.normalize("NFKC", plain[start : start + PIECE]) for start in range(0, len(plain), PIECE))
+    return "".join(_folded_piece(text[start : start + PIECE]) for start in range(0, len(text), PIECE))
+
+
+def _folded_piece(piece: str) -> str:
+    return unicodedata.normalize("NFKC", _ACCENTS.sub("", unicodedata.normalize("NFKD", piece).casefold()))
 
 
 def _sums(segments: list[str], dimension: int) -> NDArray[np.float64]:
@@ -168,6 +170,7 @@ def _kinds(codes: Keys) -> NDArray[np.uint8]:
 
 
 def _kind(code: int) -> int:
+    """A letter (or mark, or digit) or a gap, as this Python's Unicode says: one that knows a newer letter makes it a word."""
     if unicodedata.category(chr(code))[0] not in "LMN":
         return GAP
     return ALONE if any(first <= code <= last for first, last in _ALONE) else LETTER

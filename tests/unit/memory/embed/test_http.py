@@ -1,7 +1,10 @@
 import base64
+import ipaddress
 import json
 import logging
 import socket
+import ssl
+import sys
 import threading
 import time
 from contextlib import contextmanager
@@ -31,7 +34,7 @@ class Server:
     """Speaks like OpenAI, Ollama and Cohere; `script` are answers to give first: (status, headers, body), or a function that is
     given the handler and answers by itself. `seen` has (path, headers, body) of every request."""
 
-    def __init__(self) -> None:
+    def __init__(self, context=None) -> None:
         self.script = []
         self.seen = []
         self.peers = set()
@@ -65,6 +68,9 @@ class Server:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
+        self._server.handle_error = lambda *_: None  # a client that does not trust us leaves
+        if context is not None:
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
         self._server.block_on_close = False
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
@@ -172,9 +178,12 @@ def test_prefixes_mark_queries_and_texts_and_are_part_of_the_fingerprint(server)
         embedder.embed_query("two")
         marked = embedder.fingerprint
     assert [body["input"] for _, _, body in server.seen] == [["passage: one"], ["query: two"]]
-    with asking(server, dimension=4) as embedder:
-        assert embedder.fingerprint.name == marked.name
-        assert embedder.fingerprint.version != marked.version
+    versions = {marked.version}
+    for others in ({}, {"query_prefix": "query: "}, {"text_prefix": "passage: "}, {"chars_max": 10}):
+        with asking(server, dimension=4, **others) as embedder:
+            assert embedder.fingerprint.name == marked.name
+            versions.add(embedder.fingerprint.version)
+    assert len(versions) == 5
 
 
 def test_texts_are_cut_and_cleaned_and_empty_ones_are_not_sent(server) -> None:
@@ -463,6 +472,45 @@ def test_a_closed_embedder_says_so_and_a_pause_ends_with_it(server) -> None:
     assert "closed" in str(failures[0])
     with pytest.raises(EmbedderError, match="closed"):
         embedder.embed(["one"])
+
+
+def test_a_package_that_is_missing_is_named(server, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "httpx", None)
+    with asking(server) as embedder, pytest.raises(EmbedderError, match=r"needs httpx, .*pip install 'apxm\[models\]'"):
+        embedder.embed(["one"])
+
+
+@pytest.mark.parametrize("scheme", ["https", "HTTPS"])
+def test_a_certificate_that_nobody_vouches_for_is_refused_at_once(tmp_path, scheme) -> None:
+    server = Server(certificate(tmp_path))
+    try:
+        with asking(f"{scheme}{server.url.removeprefix('http')}", "ollama", dimension=4) as embedder:
+            with pytest.raises(EmbedderError, match="has a certificate that does not hold"):
+                embedder.embed(["one"])
+            assert (server.seen, embedder.paused) == ([], [])
+    finally:
+        server.close()
+
+
+def certificate(folder):
+    """What a server shows that is 127.0.0.1 by its own word alone."""
+    x509 = pytest.importorskip("cryptography.x509")
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "a test")])
+    now = datetime.now(UTC)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+    builder = builder.not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=1))
+    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+    made = builder.add_extension(x509.SubjectAlternativeName([address]), critical=False).sign(key, hashes.SHA256())
+    secret = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    file = folder / "both.pem"
+    file.write_bytes(secret + made.public_bytes(serialization.Encoding.PEM))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(file)
+    return context
 
 
 @pytest.mark.parametrize(
