@@ -34,6 +34,11 @@ RUN = Option(
     "times of a run: the beginning of its id, `last` of this program, or a file of `--events`",
     "ID|FILE.jsonl",
 )
+FROM_RUN = Option(
+    "--from-run",
+    "expect what was measured: medians of a run as with --run, of the episodes of one, or of `all` episodes",
+    "ID|FILE.jsonl|all",
+)
 
 ROWS_MAX = 40  # of phases, and of a critical path
 NAMES_MAX = 8  # of one phase
@@ -54,8 +59,9 @@ QUANTITIES = {
 def analyze(order: Namespace) -> int:
     """Read, reckon, show; the exit code."""
     from apxm.artifact.lift import lift
-    from apxm.cli import recorded, report, source
+    from apxm.cli import measured, recorded, report, source
     from apxm.cli.text import as_json, printable
+    from apxm.errors import InvalidError
     from apxm.graph.analysis import analyse
     from apxm.graph.bounds import bounds
     from apxm.graph.critical import critical_path
@@ -67,20 +73,30 @@ def analyze(order: Namespace) -> int:
     dag = artifact.into_dag(order.flow)
     key, flows = (dag.agent, dag.name), lift(artifact)
     known = effects(artifact, offered)
-    history, path = None, []
+    history, latencies, path = None, None, []
+    if order.run is not None and order.from_run is not None:
+        raise InvalidError("--run and --from-run are two ways to get times", hint="give one of them")
+    if order.from_run is not None:
+        digests = recorded.digests_of(program, artifact, offered)
+        latencies = measured.latencies(order.from_run, program, digests, [".".join(key)], order.config)
     if order.run is not None:
         history, doubts = recorded.history(order.run, program, artifact, [".".join(key)], offered, order.config)
         for doubt in doubts:
             report.say(printable(f"note: {doubt}"))
         path = critical_path(history, with_plans(flows, history))
-    analysis = analyse(flows, key, effects=known, history=history)
+    analysis = analyse(flows, key, effects=known, history=history, latencies=latencies)
     certificate = bounds(flows, key, known)
     exposed = exposed_calls(flows, key, known, offered)
     if order.json:
         said = {**analysis_map(analysis), "certificate": certificate_map(certificate), "untrusted": reach_maps(exposed)}
         report.emit(as_json(said if history is None else {**said, "run": run_map(history, path)}))
         return Exit.OK
-    lines = [*analysis_lines(analysis), *(run_lines(history, path) if history is not None else ()), *bound_lines(certificate)]
+    whose = latencies.source if latencies is not None else None
+    lines = [
+        *analysis_lines(analysis, whose),
+        *(run_lines(history, path) if history is not None else ()),
+        *bound_lines(certificate),
+    ]
     lines += reach_lines(exposed)
     report.emit(printable("\n".join(lines)))
     return Exit.OK
@@ -182,12 +198,13 @@ def run_map(history: History, path: Sequence[Step]) -> dict[str, Any]:
 
 
 # ---- for a person ----------------------------------------------------------------------------------------------------
-def analysis_lines(analysis: Analysis) -> Iterator[str]:
-    """Times, parallelism, critical path, phases."""
+def analysis_lines(analysis: Analysis, measured: str | None = None) -> Iterator[str]:
+    """Times, parallelism, critical path, phases. `measured` says whose times were measured, where the times are such."""
     from apxm.cli.text import count, duration, line
 
     shape = analysis.shape
-    whence = "by latency class" if analysis.times == "classes" else f"means of the run {line(analysis.times, 40)}"
+    run = f"means of the run {line(analysis.times, 40)}"
+    whence = line(measured, 80) if measured is not None else "by latency class" if analysis.times == "classes" else run
     yield f"{line(analysis.flow, 80)}: {count(len(shape.phases), 'phase')}, times {whence}"
     yield f"  sequential   {duration(shape.sequential_ms / 1e3)}"
     yield f"  critical     {duration(shape.critical_ms / 1e3)}"
@@ -312,10 +329,11 @@ COMMANDS = {
     "analyze": Command(
         "analyze",
         "Say how long a flow takes and what it can cause at most.",
-        "Phases, parallelism, critical path and sequential time come from the latency class of each operation, or from\n"
-        "a recorded run, whose exact critical path is then shown too. The bounds count what may happen at most: model\n"
-        "calls, tokens, tool calls, guarded effects. A graph is compiled in memory first, as it would run.",
-        (FILE, FLOW, RUN, CAPABILITIES, CONFIG, JSON),
+        "Phases, parallelism, critical path and sequential time come from the latency class of each operation, from what\n"
+        "was measured of it, or from a recorded run, whose exact critical path is then shown too. The bounds count what\n"
+        "may happen at most: model calls, tokens, tool calls, guarded effects. A graph is compiled in memory first, as it\n"
+        "would run.",
+        (FILE, FLOW, RUN, FROM_RUN, CAPABILITIES, CONFIG, JSON),
         analyze,
     )
 }

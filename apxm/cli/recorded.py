@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 from apxm.errors import InvalidError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from apxm.artifact.format import Artifact
     from apxm.capability.record import CapabilityRecord
     from apxm.cli.source import Source
+    from apxm.observability.events import Event
     from apxm.observability.history import History
     from apxm.observability.record import RunStore
 
@@ -36,15 +37,9 @@ def history(
     such run, or when it was of another flow.
     """
     from apxm.observability.history import History
-    from apxm.observability.record import LAST, read
 
-    digests = {artifact.digest, *(made.digest for made in _compiled(program, offered))}
-    if spec != LAST and (Path(spec).is_file() or "/" in spec or spec.endswith(".jsonl")):
-        run = History.of(read(spec))
-    else:
-        store = _store(config)
-        run_id = _last(store, program, digests, flows) if spec == LAST else store.resolve(spec)
-        run = History.of(read(store.path(run_id)))
+    digests = digests_of(program, artifact, offered)
+    run = History.of(events(spec, program, digests, flows, config))
     if run.flow not in flows:
         raise InvalidError(
             f"the run `{run.run_id}` was of the flow `{run.flow}`, not of {_named(flows)}", hint=_elsewhere(run.flow, artifact)
@@ -54,6 +49,24 @@ def history(
         return run, []
     version = f"another version of the program (artifact {ran[:ID_SHOWN]})"
     return run, [f"the run was of {version}: what has no place in this one is left out"]
+
+
+def events(
+    spec: str, program: Source, digests: Collection[str], flows: Sequence[str], config: str | None = None
+) -> Iterator[Event]:
+    """The events of the run that `spec` means: of a file, of a record, or of the `last` of this program."""
+    from apxm.observability.record import LAST, read
+
+    if spec != LAST and (Path(spec).is_file() or "/" in spec or spec.endswith(".jsonl")):
+        return read(spec)
+    store = _store(config)
+    run_id = _last(store, program, digests, flows) if spec == LAST else store.resolve(spec)
+    return read(store.path(run_id))
+
+
+def digests_of(program: Source, artifact: Artifact, offered: Mapping[str, CapabilityRecord]) -> set[str]:
+    """The digests of all that a program may have been compiled to."""
+    return {artifact.digest, *(made.digest for made in _compiled(program, offered))}
 
 
 def recorded(spec: str, config: str | None = None) -> tuple[str, str]:

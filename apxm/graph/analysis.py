@@ -1,6 +1,7 @@
 """The shape of a flow in time: phases, parallelism, critical path, sequential time. An estimate; it runs nothing.
 
-Every operation is expected to take what its latency class says, or what it took on average in a recorded run. Then:
+Every operation is expected to take what its latency class says, what it took on average in a recorded run, or the median of
+what was measured of it or of its like. Then:
 
 - phase n holds the nodes of the flow that have at most n nodes one after the other before them;
 - the sequential time is the sum over all operations, one at a time, of the dearest sides that can be live together;
@@ -29,6 +30,7 @@ from apxm.graph.wiring import Wiring
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
+    from apxm.graph.latency import Latencies
     from apxm.graph.model import Graph, Node
     from apxm.observability.events import Path
     from apxm.observability.history import History
@@ -74,7 +76,7 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class Analysis:
-    """The shape of a flow; where the times come from (`classes` or a run id); and what had to be assumed, in words."""
+    """The shape of a flow; where times come from (`classes`, a run id, what was measured); what had to be assumed, in words."""
 
     flow: str
     shape: Shape
@@ -88,15 +90,18 @@ def analyse(
     *,
     effects: Mapping[str, str | None] | None = None,
     history: History | None = None,
+    latencies: Latencies | None = None,
 ) -> Analysis:
     """The shape of one flow of a program, as `lift` gives it.
 
     `effects` has the effect class of capabilities: a pure one is expected to take no longer than any other computation.
-    With `history` every operation takes the mean of its firings in that run, and no time when it did not fire.
+    With `history` every operation takes the mean of its firings in that run, and no time when it did not fire. With
+    `latencies` it takes their median, whichever side of a branch it is on; `assumed` says of which nothing was measured.
     """
-    shaping = _Shaping(flows, effects or {}, _Measured(history) if history is not None else None)
+    shaping = _Shaping(flows, effects or {}, _Measured(history) if history is not None else None, latencies)
     shape = shaping.graph(flows[entry], ".".join(entry), entry[0], ())
-    return Analysis(".".join(entry), shape, history.run_id if history is not None else "classes", tuple(shaping.assumed))
+    times = history.run_id if history is not None else latencies.source if latencies is not None else "classes"
+    return Analysis(".".join(entry), shape, times, tuple(shaping.assumed))
 
 
 def phases(graph: Graph, without: Collection[int] = ()) -> list[list[Node]]:
@@ -184,6 +189,7 @@ class _Shaping:
     flows: Mapping[FlowKey, Graph]
     effects: Mapping[str, str | None]
     measured: _Measured | None
+    latencies: Latencies | None = None
     assumed: dict[str, None] = field(default_factory=dict)
     calls: tuple[FlowKey, ...] = ()  # those that are open
     _circles: Mapping[FlowKey, frozenset[FlowKey]] | None = None
@@ -234,9 +240,15 @@ class _Shaping:
         return _Time((Step(node.name, (), node.op, ms),), ms, ms, 1)
 
     def _class_ms(self, node: Node) -> float:
+        if self.latencies is not None and (ms := self.latencies.ms(node)) is not None:
+            return ms
         if node.op == "INV" and self.effects.get(node.attributes["capability"]) == "pure":
             return Latency.NONE.value
-        return OPERATIONS[node.op].latency.value
+        latency: float = OPERATIONS[node.op].latency.value
+        if self.latencies is not None and latency > Latency.NONE.value:
+            what = f"`{node.attributes['capability']}`" if node.op == "INV" else node.op
+            self.assumed[f"{what}: {latency:,} ms by its class, for nothing of it was measured"] = None
+        return latency
 
     def _called(self, node: Node, callee: FlowKey, around: _Around) -> _Time:
         if self._circles is None:

@@ -15,6 +15,9 @@ FORMS = '`{ env = "NAME" }` or `{ file = "PATH" }`'
 _WORDS = ("api_key", "apikey", "token", "password", "passwd", "secret", "credential", "private_key")
 
 
+_RESOLVED: set[str] = set()  # what this process read: so that nothing that is kept repeats it
+
+
 class Secret(NamedTuple):
     """A reference: `source` is env or file, `name` the variable or the absolute path."""
 
@@ -30,6 +33,7 @@ class Secret(NamedTuple):
             found = environment.get(self.name, "")
             if not found:
                 raise ConfigError(f"{where} refers to the environment variable {self.name}, which is not set")
+            _RESOLVED.add(found)
             return found
         try:
             with open(self.name, "rb") as file:
@@ -41,7 +45,13 @@ class Secret(NamedTuple):
             raise ConfigError(f"{where} refers to the file {self.name}, which is not UTF-8 text") from None
         if not found or len(data) > BYTES_MAX:
             raise ConfigError(f"{where} refers to the file {self.name}, which {'is too long' if found else 'is empty'}")
+        _RESOLVED.add(found)
         return found
+
+
+def resolved() -> frozenset[str]:
+    """Every secret that this process read so far."""
+    return frozenset(_RESOLVED)
 
 
 def is_secret(name: str) -> bool:

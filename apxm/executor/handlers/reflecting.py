@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+from heapq import merge
 from itertools import islice
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -15,6 +17,8 @@ from apxm.graph.template import as_text, parse
 from apxm.llm.fencing import fence
 from apxm.llm.prompts.built_in import REFLECT as SYSTEM_PROMPT
 from apxm.llm.structured import OutputSchema
+from apxm.memory.episodic.episode import FIRING
+from apxm.memory.episodic.episodes import Wanted
 from apxm.values import settle
 
 if TYPE_CHECKING:
@@ -27,6 +31,7 @@ if TYPE_CHECKING:
 
 TASK = "Look back at what happened, and say what is to be learned from it."
 LINE_CHARS_MAX = 300  # of one episode, as the model sees it
+PAST_MAX = 10_000  # earlier episodes that are looked at for those of a trace
 
 _TEXTS = {"type": "array", "items": {"type": "string"}}
 SCHEMA = {
@@ -40,8 +45,8 @@ SCHEMA = {
 class _Reflection:
     """What one REFLECT shows to its model: its task, the inputs that no text uses, and episodes."""
 
-    def __init__(self, spec: NodeSpec) -> None:
-        self.where = where(spec)
+    def __init__(self, spec: NodeSpec, waits: bool) -> None:
+        self.where, self.waits = where(spec), waits
         task, trace = setting(spec, "template_str"), spec.attributes.get("trace_id")
         self.task: Render = renderer(spec, task if task.strip() else TASK)
         self.trace: Render | None = None if trace is None else renderer(spec, trace)
@@ -49,7 +54,7 @@ class _Reflection:
         used = {at for text in (task, trace or "") for at in positions(spec, parse(text)).values()}
         self.free = [at for at in range(len(spec.inputs)) if at not in used]
 
-    def prompt(self, context: OpContext, inputs: Sequence[Any]) -> str:
+    async def prompt(self, context: OpContext, inputs: Sequence[Any]) -> str:
         """The user turn. InvalidError when there is nothing to look back at: no input, and no episodes are kept."""
         parts = [self.task(inputs), *(fence("input", as_text(inputs[at])) for at in self.free)]
         episodes = context.run.episodes
@@ -58,7 +63,8 @@ class _Reflection:
                 hint = 'set MemoryConfig(episodic="memory"), or give it an input to look back at'
                 raise InvalidError(f"{self.where} has nothing to look back at: no episodes are kept here", hint=hint)
             return "\n\n".join(parts)
-        now, past = self._episodes(context, inputs, episodes)
+        look = partial(self._episodes, context.run.run_id, context.agent, self.trace(inputs) if self.trace else None, episodes)
+        now, past = await context.run.memory.later(look) if self.waits else look()
         if now or past:
             context.owe(("memory:episodic", *(label for one in (*now, *past) for label in one.labels)))
         parts.append(_shown("episodes", "Episodes of this run, oldest first:", now) if now else "This run has no episodes of it.")
@@ -66,19 +72,22 @@ class _Reflection:
             parts.append(_shown("past", "Earlier episodes of this agent, oldest first:", past))
         return "\n\n".join(parts)
 
-    def _episodes(self, context: OpContext, inputs: Sequence[Any], episodes: Episodes) -> tuple[list[Episode], list[Episode]]:
+    def _episodes(self, run: str, agent: str, trace: str | None, episodes: Episodes) -> tuple[list[Episode], list[Episode]]:
         """The newest episodes of this run, and with what is left of the limit those of earlier runs; each oldest first.
 
         Without a trace those of this run are of all its agents. Earlier ones are of this agent, except that a trace which
-        is the id of a run means that run, whoever worked in it.
+        is the id of a run means that run, whoever worked in it. That a node fired is shown to who asks for it alone.
         """
-        run, agent = context.run.run_id, context.agent
-        trace = None if self.trace is None else self.trace(inputs)
-        now: Iterator[Episode] = (one for one in episodes if one.run == run and _is_of(one, trace))
+        firings = trace is not None and trace.partition(":")[0] == FIRING
+        now = (one for one in episodes.select(Wanted(run=run, firings=firings)) if _is_of(one, trace))
         shown = list(islice(now, self.limit))
-        earlier: Iterator[Episode] = (
-            one for one in episodes if one.run != run and _is_of(one, trace) and (one.agent == agent or one.run == trace)
-        )
+        of_agent: Iterator[Episode] = episodes.select(Wanted(agent=agent, firings=firings))
+        if trace is None:
+            earlier = (one for one in of_agent if one.run != run)
+        else:
+            of_others = (one for one in episodes.select(Wanted(run=trace, firings=firings)) if one.agent != agent)
+            both = merge(islice(of_agent, PAST_MAX), of_others, key=lambda one: -one.number)
+            earlier = (one for one in both if one.run != run and _is_of(one, trace))
         return shown[::-1], list(islice(earlier, self.limit - len(shown)))[::-1]
 
 
@@ -110,11 +119,11 @@ def line_of(one: Episode) -> str:
 
 def bind_reflect(spec: NodeSpec, services: Services) -> Bound:
     """Resolve the model and parse the texts; which episodes there are is known when it fires."""
-    reflection = _Reflection(spec)
+    reflection = _Reflection(spec, services.memory_waits("episodic"))
     asker = Asker(spec, services, system=SYSTEM_PROMPT, schema=OutputSchema(SCHEMA), repairs=setting(spec, "max_schema_retries"))
 
     async def reflect(context: OpContext, *inputs: Any) -> Any:
-        prompt = reflection.prompt(context, inputs)
+        prompt = await reflection.prompt(context, inputs)
         began = perf_counter()
         answer = await asker.answer(context, asker.messages(prompt), asker.spending())
         run = context.run

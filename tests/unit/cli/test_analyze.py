@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from apxm.cli.main import main
-from apxm.observability.events import NodeEnded, NodeStarted, RunEnded, RunStarted, to_map
+from apxm.memory.episodic.store import StoredEpisodes
+from apxm.observability.events import Called, NodeEnded, NodeStarted, RunEnded, RunStarted, to_map
 from apxm.observability.lines import read
 
 if TYPE_CHECKING:
@@ -185,3 +186,82 @@ def test_last_is_the_last_run_of_this_program(fan: Path, capsys: pytest.CaptureF
     assert typed(capsys, "run", str(fan))[0] == 0
     assert typed(capsys, "run", str(other))[0] == 0
     assert as_map(capsys, "analyze", str(fan), "--run", "last")["run"]["outcome"] == "done"
+
+
+# ---- measured times --------------------------------------------------------------------------------------------------
+def events_of_a_run(file: Path, ask_ms: float, say_ms: list[float]) -> Path:
+    """A file of events in which `ask` took so long, and its call of a model half of that."""
+    began = [RunStarted("r-1", "default.fan", 3, 0.0, {})]
+    told: list[Any] = []
+    for item, ms in enumerate(say_ms):
+        path = ((2, item),)
+        told += [NodeStarted(path, 1, "say", "PRINT", 0), NodeEnded(path, 1, "say", "PRINT", "done", ms)]
+    told += [NodeStarted((), 3, "ask", "ASK", 0), Called((), 3, "model", "m", ask_ms / 2, True)]
+    told += [Called((), 3, "model", "other", 1.0, False), NodeEnded((), 3, "ask", "ASK", "done", ask_ms)]
+    told += [NodeStarted((), 4, "bad", "ASK", 0), NodeEnded((), 4, "bad", "ASK", "failed", 9_999.0)]
+    lines = [*began, *told, RunEnded("r-1", "done", 1_000.0, None, {})]
+    for number, event in enumerate(lines, 1):
+        event.stamp(number, number / 1e3)
+    file.write_text("".join(json.dumps(to_map(event)) + "\n" for event in lines))
+    return file
+
+
+def critical(said: dict[str, Any]) -> dict[str, float]:
+    return {step["name"]: step["ms"] for step in said["critical_path"]}
+
+
+def test_what_was_measured_takes_the_place_of_latency_classes(fan: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = events_of_a_run(fan.parent / "run.jsonl", 700.0, [1.0, 2.0, 30.0])
+    said = as_map(capsys, "analyze", str(fan), "--from-run", str(run))
+    # a MAP with three items and a window of two still has two rounds, of the median each
+    assert critical(said) == {"items": 10, "say": 4, "ask": 700}
+    assert said["times"] == f"medians of the run {run}"
+    assert "run" not in said
+    code, out, _ = typed(capsys, "analyze", str(fan), "--from-run", str(run))
+    assert (code, "times medians of the run" in out) == (0, True)
+
+
+def test_what_was_measured_holds_for_another_program_that_does_the_same(fan: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = events_of_a_run(fan.parent / "run.jsonl", 700.0, [5.0])
+    nodes = [
+        {"id": 1, "name": "first", "op": "ASK", "attributes": {"prompt": "a"}},
+        {"id": 2, "name": "second", "op": "ASK", "attributes": {"prompt": "b", "model": "m"}},
+        {"id": 3, "name": "third", "op": "THINK", "attributes": {"prompt": "c"}},
+    ]
+    other = fan.parent / "other.json"
+    other.write_text(json.dumps({"name": "other", "nodes": nodes, "edges": [{"from": 1, "to": 2}, {"from": 2, "to": 3}]}))
+    said = as_map(capsys, "analyze", str(other), "--from-run", str(run))
+    assert critical(said) == {"first": 525, "second": 350, "third": critical(as_map(capsys, "analyze", str(other)))["third"]}
+    assert any(one.startswith("THINK: ") and "nothing of it was measured" in one for one in said["assumed"])
+
+
+def test_times_come_from_episodes_too_of_one_run_or_of_all(fan: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = fan.parent / "state" / "memory"
+    folder.mkdir(parents=True, mode=0o700)
+    (fan.parent / "state").chmod(0o700)
+    kept = StoredEpisodes(lambda: folder)
+    for run, ms in (("r-1", 200.0), ("r-2", 400.0), ("r-2", 600.0)):
+        kept.add(run, ((), 3, "ask", "ASK", "fan", "default"), "model", "m", ms)
+    kept.add("r-2", ((), 3, "ask", "ASK", "fan", "default"), "model", "m", 99_999.0, "transient")
+    kept.record("r-1", ((), 3, "ask", "ASK", "fan", "default"), "note", 1)
+    kept.close()
+    for spec, ms in (("r-1", 200), ("r-2", 500), ("all", 400)):
+        assert critical(as_map(capsys, "analyze", str(fan), "--from-run", spec))["ask"] == ms, spec
+    code, _, err = typed(capsys, "analyze", str(fan), "--from-run", "r-9")
+    assert (code, "no run `r-9` is recorded" in err) == (2, True)
+
+
+def test_from_run_without_a_time_or_beside_run_is_refused(fan: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for given, message in (
+        (["--from-run", "all"], "no episodes are on disk"),
+        (["--from-run", "last", "--run", "last"], "two ways"),
+    ):
+        code, _, err = typed(capsys, "analyze", str(fan), *given)
+        assert (code, message in err) == (2, True), err
+
+
+def test_from_run_takes_the_last_run_of_this_program(fan: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert typed(capsys, "run", str(fan))[0] == 0
+    said = as_map(capsys, "analyze", str(fan), "--from-run", "last")
+    assert said["times"] == "medians of the run last"
+    assert 0 < critical(said)["ask"] < 1_000
