@@ -61,6 +61,7 @@ def all_checks(config: str | None) -> Iterator[Check]:
     if settings is not None:
         yield state(settings)
         yield from models(settings)
+        yield from memory(settings)
     yield from sandbox()
     yield cluster()
     yield offline()
@@ -150,6 +151,36 @@ def models(settings: Settings) -> Iterator[Check]:
         else:
             yield Check("models", name, "ok", table.kind)
     yield Check("models", "default", "ok", settings.default_model_name())
+
+
+# ---- memory ----------------------------------------------------------------------------------------------------------
+def memory(settings: Settings) -> Iterator[Check]:
+    """What is remembered from run to run: the folder and its owner, the record, and what an index needs. Owns nothing."""
+    from apxm.cli.remembered import bytes_text
+    from apxm.cli.text import count
+    from apxm.memory.ltm.system import LongTermMemory
+
+    version = _version("chromadb")
+    if version is None:
+        yield Check(
+            "memory", "index", "absent", "no chromadb: large namespaces are searched slower", "pip install 'apxm[memory]'"
+        )
+    else:
+        yield Check("memory", "index", "ok", f"chromadb {version}")
+    known = LongTermMemory(settings.memory_folder, settings.memory_config())
+    try:
+        found = known.stats()
+    except ApxmError as error:
+        yield Check("memory", "record", "failed", error.message, error.hint)
+        return
+    finally:
+        known.close()
+    yield Check("memory", "folder", "ok", f"{found.folder}, owned by {found.owner or 'nobody'}")
+    if found.record_bytes:
+        detail = f"{count(found.entries, 'entry', 'entries')}, {bytes_text(found.record_bytes)}"
+        yield Check("memory", "record", "ok", detail)
+    else:
+        yield Check("memory", "record", "absent", "nothing was remembered yet")
 
 
 # ---- sandbox, cluster, a run -----------------------------------------------------------------------------------------

@@ -52,7 +52,7 @@ def as_map(check: Check) -> dict[str, Any]:
 COMMANDS = {
     "doctor": Command(
         "doctor",
-        "Check the environment, extras, models, sandbox, cluster, and a run offline.",
+        "Check the environment, extras, models, memory, sandbox, cluster, and a run offline.",
         "✓ is there and works, – is not installed or not set up and not needed by what runs today, ✗ must be mended first.",
         (
             Option("--config", "take this file in place of the nearest apxm.toml; `none`: read no configuration file", "FILE"),

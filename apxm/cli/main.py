@@ -29,6 +29,19 @@ COMMANDS = {
     "queue requeue": "queue",
     "queue drop": "queue",
     "queue purge": "queue",
+    "memory ls": "memory",
+    "memory get": "memory",
+    "memory search": "memory",
+    "memory put": "memory",
+    "memory rm": "memory",
+    "memory facts": "memory_facts",
+    "memory episodes": "memory_episodes",
+    "memory stats": "memory_upkeep",
+    "memory verify": "memory_upkeep",
+    "memory rebuild": "memory_upkeep",
+    "memory compact": "memory_upkeep",
+    "memory export": "memory_transfer",
+    "memory import": "memory_transfer",
     "compile": "compile",
     "validate": "validate",
     "inspect": "inspect",
@@ -105,4 +118,6 @@ def overview() -> str:
 
 
 def _listed(names: Iterable[str]) -> list[str]:
-    return [f"  {name:<13} {command(name).summary}" for name in names]
+    known = list(names)
+    width = max(map(len, known))
+    return [f"  {name:<{width}} {command(name).summary}" for name in known]

@@ -11,13 +11,19 @@ from apxm.values import plain
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-# C0 and C1 control characters but for tab and newline: a program's text may not move the cursor or set a title.
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+# C0 and C1 control characters but for tab and newline: a program's text may not move the cursor or set a title. Lone surrogates
+# too, which a shell passes on for bytes that are no text: they cannot be printed.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 def printable(text: str) -> str:
     """`text` with control characters shown as escapes."""
-    return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
+    return _CONTROL.sub(_escaped, text)
+
+
+def _escaped(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
 
 def line(text: str, width: int) -> str:

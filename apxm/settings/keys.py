@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, TypeVar, overload
 
-from apxm.config import SchedulerConfig
+from apxm.config import MemoryConfig, SchedulerConfig
 from apxm.settings import kinds
 
 if TYPE_CHECKING:
@@ -162,6 +162,62 @@ class Search(Section):
     api_key = Key[Any](kinds.SECRET, None, "its key, by reference; brave and tavily need it")
 
 
+class Memory(Section):
+    """What is remembered, where and within which bounds."""
+
+    section = "memory"
+    __slots__ = ()
+    folder = Key[str | None](
+        kinds.FOLDER,
+        None,
+        "where long-term memory and episodes are kept; made with mode 0700, refused when others may enter it",
+        shown="`memory` in the state directory",
+    )
+    lock_timeout_s = Key(
+        kinds.SECONDS, MemoryConfig().lock_timeout_ms / 1e3, "how long to wait while another process owns the folder"
+    )
+    exact_max = Key(
+        kinds.COUNT, MemoryConfig().exact_max, "a namespace with more vectors is searched with the index, any other exactly"
+    )
+    episodic = Key(
+        kinds.choice("off", "memory", "sqlite"),
+        MemoryConfig().episodic,
+        "whether episodes are kept, and where: in the process of the run, or in the folder",
+    )
+    episode_scope = Key(
+        kinds.choice("effects", "all"),
+        MemoryConfig().episode_scope,
+        "of what: of calls to the world, or of every firing of a node",
+    )
+    episodes = Key(kinds.POSITIVE, MemoryConfig().episodes, "how many are kept; the oldest go first")
+    episode_days = Key[float | None](kinds.DAYS, None, "how long they are kept")
+    episode_bytes = Key(kinds.POSITIVE, MemoryConfig().episode_bytes, "how many bytes they may take in the folder")
+    episode_content = Key(
+        kinds.choice("off", "digest", "text"),
+        MemoryConfig().episode_content,
+        "what they keep of prompts, replies, arguments and results; what looks like a secret is blacked out",
+    )
+    embedder = Key[str | None](
+        kinds.choice("hashing", "onnx", "torch", "openai", "ollama", "cohere"),
+        None,
+        "what makes vectors of texts; after a change, `apxm memory rebuild`",
+        shown="`hashing`",
+    )
+    embedder_path = Key[str | None](kinds.FOLDER, None, "the folder of the model; onnx and torch need it")
+    embedder_url = Key[str | None](
+        kinds.URL, None, "where the service answers: http://127.0.0.1:11434, or http://HOST/v1 of one that speaks like OpenAI"
+    )
+    embedder_model = Key[str | None](kinds.TEXT, None, "the model of the service; openai, ollama and cohere need it")
+    embedder_api_key = Key[Any](kinds.SECRET, None, "the key of the service, by reference")
+    embedder_dimension = Key[int | None](
+        kinds.POSITIVE, None, "how many numbers a vector has, of hashing and of services that can be asked for it"
+    )
+    embedder_query_prefix = Key[str | None](kinds.TEXT, None, "what models want before a query, such as `query: `")
+    embedder_text_prefix = Key[str | None](kinds.TEXT, None, "what models want before a text that is to be found")
+    stm_entries = Key(kinds.POSITIVE, MemoryConfig().stm_entries, "how many entries the short-term memory of a run holds")
+    stm_bytes = Key(kinds.POSITIVE, MemoryConfig().stm_bytes, "how many bytes they may take")
+
+
 class Records(Section):
     """What is kept of past runs, in the state directory."""
 
@@ -193,4 +249,6 @@ class Telemetry(Section):
     content = Key(kinds.SWITCH, False, "let traces carry what was said to models and tools, and the texts of errors")
 
 
-SECTIONS: dict[str, type[Section]] = {kind.section: kind for kind in (Run, Budget, Prompts, Search, Records, Log, Telemetry)}
+SECTIONS: dict[str, type[Section]] = {
+    kind.section: kind for kind in (Run, Budget, Prompts, Search, Memory, Records, Log, Telemetry)
+}

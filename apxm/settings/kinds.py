@@ -180,6 +180,7 @@ SECRET = Kind(
     located=_reference_located,
 )
 SECONDS = Kind("seconds, 0 or more", _amount, float)
+DAYS = Kind("days, 0 or more", _amount, float)
 DOLLARS = Kind("an amount of dollars, 0 or more", _amount, float)
 URL = Kind("a URL such as http://localhost:4318", _url, str)
 PORT = Kind("a port, 0 to 65535", _port, int)

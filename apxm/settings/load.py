@@ -6,12 +6,12 @@ import os
 from typing import TYPE_CHECKING, Any, cast
 
 from apxm.budget import UNLIMITED, Limits
-from apxm.config import PromptConfig, RunOptions, RuntimeConfig, SchedulerConfig
+from apxm.config import MemoryConfig, PromptConfig, RunOptions, RuntimeConfig, SchedulerConfig
 from apxm.errors import ConfigError
-from apxm.settings.keys import KEYS, SECTIONS, Budget, General, Log, Prompts, Records, Run, Search, Telemetry, Value
+from apxm.settings.keys import KEYS, SECTIONS, Budget, General, Log, Memory, Prompts, Records, Run, Search, Telemetry, Value
 from apxm.settings.layers import files, from_environment, from_file, from_flags
 from apxm.settings.origin import DEFAULT
-from apxm.settings.state import private_folder, xdg_folder
+from apxm.settings.state import MEMORY, private_folder, xdg_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 class Settings(General):
     """Every setting, as attributes: `settings.run.deadline_s`, `settings.grants`. `files` are those that were read."""
 
-    __slots__ = ("budget", "environment", "files", "log", "models", "prompts", "records", "run", "search", "telemetry")
+    __slots__ = ("budget", "environment", "files", "log", "memory", "models", "prompts", "records", "run", "search", "telemetry")
 
     def __init__(
         self,
@@ -41,6 +41,7 @@ class Settings(General):
         super().__init__(values)
         self.run, self.budget, self.records, self.log = Run(values), Budget(values), Records(values), Log(values)
         self.telemetry, self.prompts, self.search = Telemetry(values), Prompts(values), Search(values)
+        self.memory = Memory(values)
         self.models, self.files, self.environment = models, tuple(read), environment
 
     def origins(self, key: str) -> tuple[Origin, ...]:
@@ -70,8 +71,18 @@ class Settings(General):
                 max_spliced_firings=self.run.max_spliced_firings,
             ),
             prompt_config=PromptConfig(folder=texts.pop("folder", None), texts=texts),
+            memory_config=self.memory_config(),
             state_dir=None if self.origins("state_dir") == (DEFAULT,) else self.state_dir,
         )
+
+    def memory_config(self) -> MemoryConfig:
+        """What is remembered, and where."""
+        from apxm.settings.embedders import embedder_of
+
+        given = {name: value for name, value in self._given("memory").items() if not name.startswith("embedder")}
+        if "lock_timeout_s" in given:
+            given["lock_timeout_ms"] = given.pop("lock_timeout_s") * 1e3
+        return MemoryConfig(**given, embedder=embedder_of(self.values, self.environment))
 
     def limits(self) -> Limits:
         """What a run may spend."""
@@ -116,6 +127,12 @@ class Settings(General):
     def state_folder(self) -> Path:
         """The state directory, which is there afterwards with mode 0700; ConfigError when it cannot be or is not private."""
         return private_folder(self.state_dir, self.origin("state_dir"))
+
+    def memory_folder(self) -> Path:
+        """Where long-term memory and episodes are kept, there afterwards and private; ConfigError as for the state directory."""
+        if self.memory.folder is None:
+            return private_folder(str(self.state_folder() / "memory"), self.origin("state_dir"), what=MEMORY, setting="state_dir")
+        return private_folder(self.memory.folder, self.origin("memory.folder"), what=MEMORY, setting="memory.folder")
 
     def default_model_name(self) -> str:
         """What is meant by nodes that name no model: `extractive`, `scripted:FILE` or the name of one of `models`."""
@@ -202,6 +219,7 @@ assert set(SECTIONS) == {
     "budget",
     "prompts",
     "search",
+    "memory",
     "records",
     "log",
     "telemetry",

@@ -90,6 +90,8 @@ def test_bash_offers_every_option_of_a_command(folder: Path, name: str) -> None:
         (["run", "--deadline", ""], []),
         (["run", "--param", "a", "=", "completion"], []),
         (["ops", "show", "--js"], ["--json"]),
+        (["memory", "facts", ""], ["ls", "search", "add", "rm"]),
+        (["memory", "search", "--mode", ""], ["hybrid", "vector", "lexical"]),
         (["odd", "ones", "f.json", ""], ["low", "high"]),
         (["odd", "ones", "--kind", "x", "f.json", ""], ["low", "high"]),
         (["odd", "ones", "--kind", "=", "x", "f.json", "--help", "l"], ["low"]),

@@ -8,6 +8,9 @@ import pytest
 
 from apxm.cli import checks
 from apxm.cli.main import main
+from apxm.config import MemoryConfig
+from apxm.memory.ltm.system import LongTermMemory
+from apxm.settings import load
 
 
 def said(capsys):
@@ -19,7 +22,16 @@ def test_here_everything_needed_is_there(capsys):
     assert main(["doctor", "--json"]) == 0
     ok, found = said(capsys)
     assert ok
-    assert {area for area, _ in found} == {"environment", "packages", "settings", "models", "sandbox", "cluster", "run"}
+    assert {area for area, _ in found} == {
+        "environment",
+        "packages",
+        "settings",
+        "models",
+        "memory",
+        "sandbox",
+        "cluster",
+        "run",
+    }
     assert found["packages", "core"]["state"] == "ok"
     assert found["run", "offline"]["state"] == "ok"
 
@@ -54,6 +66,37 @@ def test_a_model_without_its_secret_is_a_failure_and_the_secret_of_one_that_has_
     (tmp_path / "apxm.toml").write_text('[models.told]\nkind = "scripted"\nfile = { env = "SCRIPT" }\n')
     assert main(["doctor", "--json", "--config", str(tmp_path / "apxm.toml")]) == 2
     assert said(capsys)[1]["models", "told"]["state"] == "failed"
+
+
+def memory_checks(folder, monkeypatch):
+    monkeypatch.setenv("APXM_MEMORY_FOLDER", str(folder))
+    return {check.name: check for check in checks.memory(load())}
+
+
+def test_what_is_remembered_is_looked_at_and_left_alone(tmp_path, monkeypatch):
+    folder = tmp_path / "memory"
+    found = memory_checks(folder, monkeypatch)
+    assert {name: check.state for name, check in found.items()} == {"index": "ok", "folder": "ok", "record": "absent"}
+    assert found["folder"].detail == f"{folder}, owned by nobody"
+    assert list(folder.iterdir()) == []
+    memory = LongTermMemory(lambda: folder, MemoryConfig())
+    memory.put("a", "b")
+    found = memory_checks(folder, monkeypatch)
+    assert found["record"].detail.startswith("1 entry, ")
+    memory.close()
+
+
+def test_a_record_that_is_damaged_is_a_failure(tmp_path, monkeypatch):
+    folder = tmp_path / "memory"
+    memory = LongTermMemory(lambda: folder, MemoryConfig())
+    folder.mkdir(mode=0o700)
+    memory.put("a", "b")
+    memory.close()
+    (folder / "record.db").write_bytes(b"nonsense" * 2_000)
+    record = memory_checks(folder, monkeypatch)["record"]
+    assert (record.state, "record.db" in record.detail, record.hint is not None) == ("failed", True, True)
+    monkeypatch.setattr(checks, "_version", lambda name: None)
+    assert memory_checks(folder, monkeypatch)["index"].state == "absent"
 
 
 def test_an_extra_that_is_missing_is_absent_and_says_how_to_get_it(monkeypatch):

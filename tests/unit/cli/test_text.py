@@ -25,6 +25,7 @@ def test_numbers_that_json_cannot_say_become_text() -> None:
 
 
 def test_control_characters_of_a_program_do_not_reach_the_terminal() -> None:
+    assert printable("a\udcffb") == "a\\udcffb"
     assert printable("a\x1b[2Jb\x07\tc\n\x9b") == "a\\x1b[2Jb\\x07\tc\n\\x9b"
 
 

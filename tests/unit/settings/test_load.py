@@ -9,7 +9,7 @@ import pytest
 
 from apxm.budget import QUANTITIES, UNLIMITED, Limits
 from apxm.capability.tools.search import SearchProvider
-from apxm.config import PromptConfig, RunOptions, RuntimeConfig
+from apxm.config import MemoryConfig, PromptConfig, RunOptions, RuntimeConfig
 from apxm.errors import ConfigError
 from apxm.settings import Settings, kinds, load
 from apxm.settings.keys import KEYS, Budget
@@ -159,7 +159,7 @@ def test_paths_of_a_file_are_meant_from_where_it_lies(place: Place) -> None:
 def test_every_setting_of_one_value_can_be_given_by_its_variable(place: Place) -> None:
     texts = {"true or false": "no", "seconds, 0 or more": "1.5", "an amount of dollars, 0 or more": "0.5"}
     texts |= {kinds.URL.expected: "http://127.0.0.1:4318", kinds.PORT.expected: "9464", kinds.SECRET.expected: "env:KEY"}
-    texts[kinds.PEERS.expected] = "reviewer=http://127.0.0.1:9000"
+    texts |= {kinds.PEERS.expected: "reviewer=http://127.0.0.1:9000", kinds.DAYS.expected: "1.5"}
     for key in KEYS.values():
         text = texts.get(key.kind.expected, "7" if "number" in key.kind.expected else "extractive")
         if key.kind.choices and key.kind.expected not in texts:
@@ -169,6 +169,40 @@ def test_every_setting_of_one_value_can_be_given_by_its_variable(place: Place) -
         settings = place.load({key.variable: text})
         assert settings.origin(key.name) == f"environment {key.variable}"
         assert settings.value(key.name) not in (key.default, None)
+
+
+def test_the_table_of_memory_is_its_configuration(place: Place, tmp_path: Path) -> None:
+    place.write(
+        '[memory]\nfolder = "kept"\nlock_timeout_s = 0.5\nexact_max = 3\nepisodic = "sqlite"\nepisode_scope = "all"\n'
+        'episodes = 5\nepisode_days = 1.5\nepisode_bytes = 9\nepisode_content = "digest"\nstm_entries = 7\nstm_bytes = 8\n'
+    )
+    made = place.load().runtime_config().memory_config
+    assert made == MemoryConfig(
+        folder=f"{place.project}/kept",
+        lock_timeout_ms=500.0,
+        exact_max=3,
+        episodic="sqlite",
+        episode_scope="all",
+        episodes=5,
+        episode_days=1.5,
+        episode_bytes=9,
+        episode_content="digest",
+        stm_entries=7,
+        stm_bytes=8,
+    )
+    place.write('[memory]\nepisodic = "disk"\n')
+    with pytest.raises(ConfigError, match=r"apxm.toml:2: memory.episodic is 'disk', expected off, memory or sqlite"):
+        place.load()
+
+
+def test_memory_lies_in_the_state_directory_unless_a_folder_is_set(place: Place, tmp_path: Path) -> None:
+    assert place.load().memory_folder() == tmp_path / "state" / "apxm" / "memory"
+    assert (tmp_path / "state" / "apxm" / "memory").stat().st_mode & 0o777 == 0o700
+    given = place.load({"APXM_MEMORY_FOLDER": str(tmp_path / "mine")})
+    assert given.memory_folder() == tmp_path / "mine"
+    (tmp_path / "mine").chmod(0o750)
+    with pytest.raises(ConfigError, match=r"the memory folder .*mine \(environment APXM_MEMORY_FOLDER\) is open to others"):
+        given.memory_folder()
 
 
 def test_an_empty_variable_says_nothing(place: Place) -> None:
