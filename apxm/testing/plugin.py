@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import threading
 from contextlib import ExitStack
+from dataclasses import replace
+from secrets import token_hex
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
@@ -94,9 +96,10 @@ def virtual_clock() -> VirtualClock:
 
 
 class _Runtimes:
-    """What `apxm_runtime` gives."""
+    """What `apxm_runtime` gives. What outlives a run lies in `state`: made when first used, shared by the runtimes of one test."""
 
-    def __init__(self) -> None:
+    def __init__(self, state: Path) -> None:
+        self._state = state
         self._made: list[Runtime] = []
         self._threads = set(threading.enumerate())
 
@@ -112,11 +115,16 @@ class _Runtimes:
     ) -> Runtime:
         """A Runtime that is closed when the test ends. `capabilities`: name -> CapabilityRecord, or a documented function.
 
-        With `clock`, waits cost no time. `faults` is installed last. Other options are those of Runtime.
+        With `clock`, waits cost no time. `faults` is installed last. Other options are those of Runtime. Unless `config` names
+        a `state_dir`, memory, queues and checkpoints begin empty in every test, and are those of nobody else.
         """
         from apxm.capability.record import CapabilityRecord, record_of
+        from apxm.config import RuntimeConfig
         from apxm.runtime import Runtime
 
+        config = config or RuntimeConfig()
+        if config.state_dir is None:
+            config = replace(config, state_dir=str(self._state))
         if clock is not None:
             options = {"clock": clock, "wall_clock": clock, "loop_factory": clock.new_event_loop, **options}
         runtime = Runtime(config, model=model, **options)
@@ -144,9 +152,9 @@ class _Runtimes:
 
 
 @pytest.fixture
-def apxm_runtime() -> Iterator[_Runtimes]:
+def apxm_runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[_Runtimes]:
     """Makes runtimes, closes them when the test ends, and fails it when they leave a thread or a call behind."""
-    runtimes = _Runtimes()
+    runtimes = _Runtimes(tmp_path_factory.getbasetemp() / "apxm-state" / token_hex(8))
     yield runtimes
     if left := runtimes.close():
         pytest.fail("\n".join([f"{LEFT_S:g} s after its runtimes were closed, the test leaves behind", *left]), pytrace=False)

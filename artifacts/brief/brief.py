@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from hashlib import blake2b
 from pathlib import PurePath
 from typing import Any
 
@@ -26,6 +27,8 @@ SCORE_SHARE = 0.25  # a passage this far below the best one says nothing about t
 QUOTED = 5  # passages that stand in the brief in full, and those the answer cites
 SUMMARIES = 12  # files whose summary stands in the brief in full
 LISTED = 60  # files after those with one row of it; the others are only named
+EARLIER = 3  # earlier answers that help with this one
+KEY_CHARS = 500  # of a key in memory, after which a digest stands for the rest
 
 # --- which files -----------------------------------------------------------------------------------------------------
 
@@ -35,6 +38,58 @@ def absolute_folder(folder: str) -> str:
     if not folder.strip():
         raise InvalidError("the folder is an empty text", hint="give its path, such as docs")
     return os.path.abspath(os.path.expanduser(folder))
+
+
+# --- what is remembered ----------------------------------------------------------------------------------------------
+
+
+def memory_key(kind: str, place: str, what: str) -> str:
+    """Under what something of this folder is remembered: `summary` of a file, `answer` to a question."""
+    key = f"brief {kind} {place} {' '.join(what.split())}"
+    return key if len(key) <= KEY_CHARS else f"{key[:KEY_CHARS]}… {_digest(key)}"
+
+
+def remembered_summary(file: dict[str, Any], kept: dict[str, Any] | None) -> str:
+    """The summary of an earlier run, if the file is still the same; else nothing."""
+    return str(kept["summary"]) if kept is not None and kept["digest"] == file["digest"] else ""
+
+
+def summary_to_keep(file: dict[str, Any], summary: str) -> dict[str, Any]:
+    """What is remembered of a file."""
+    return {"kind": "summary", "path": file["path"], "title": file["title"], "summary": summary, "digest": file["digest"]}
+
+
+def answer_to_keep(place: str, question: str, answer: str, notes: list[Any], ranked: dict[str, Any]) -> dict[str, Any]:
+    """What is remembered of an answer: also which files it came from, as they were."""
+    sources = {passage["path"] for passage in ranked["passages"]}
+    digests = {note["path"]: note["digest"] for note in notes if note["path"] in sources}
+    return {"kind": "answer", "folder": place, "question": question, "answer": answer, "sources": digests}
+
+
+def still_true(place: str, question: str, entries: list[Any], notes: list[Any]) -> list[dict[str, str]]:
+    """Earlier answers on this folder to other questions: [{question, answer}], those whose files have not changed since."""
+    now = {note["path"]: note.get("digest") for note in notes}
+    asked = " ".join(question.split()).casefold()
+    kept = [entry["value"] for entry in entries]
+    return [
+        {"question": one["question"], "answer": one["answer"]}
+        for one in kept
+        if one["folder"] == place
+        and " ".join(one["question"].split()).casefold() != asked
+        and all(now.get(path) == digest for path, digest in one["sources"].items())
+    ][:EARLIER]
+
+
+def earlier_lines(earlier: list[dict[str, str]]) -> str:
+    """Earlier answers as a model reads them; quotations with their source in front, like passages."""
+    return "\n".join(_QUOTATION.sub(r"[\2] \1", one["answer"]) for one in earlier)
+
+
+_QUOTATION = re.compile(r"^(?:- )?(.+) \[([^\[\]\n]+:\d{1,9})\]$", re.MULTILINE)
+
+
+def _digest(text: str) -> str:
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
 # --- a file -> its passages ------------------------------------------------------------------------------------------
@@ -184,7 +239,7 @@ def _code(out: _Passages, lines: list[str], number: int, fence: str) -> int:
 
 
 def split_passages(text: str, path: str) -> dict[str, Any]:
-    """Split one file: {path, title, words, passages: [{heading, line, text, head?}]}; fails on a file without any text.
+    """Split one file: {path, title, words, digest, passages: [{heading, line, text, head?}]}; fails when there is no text.
 
     `text` is the source from `line` on, row by row, so that a model that counts rows cites the right ones. `head` is the
     head of a table that began in an earlier passage.
@@ -194,7 +249,7 @@ def split_passages(text: str, path: str) -> dict[str, Any]:
         raise InvalidError("there is no text in it")
     said = _TITLE.search(text, 0, 2_000)
     title = out.title or (said and said.group(1)) or PurePath(path).stem
-    return {"path": path, "title": title, "words": out.words, "passages": out.done}
+    return {"path": path, "title": title, "words": out.words, "digest": _digest(text), "passages": out.done}
 
 
 # --- passages -> what a model reads ----------------------------------------------------------------------------------
@@ -347,8 +402,10 @@ def _short(text: str, most: int = 110) -> str:
     return text if len(text) <= most else text[:most].rsplit(" ", 1)[0] + " …"
 
 
-def compose_brief(folder: str, question: str, answer: str, notes: list[Any], ranked: dict[str, Any]) -> str:
-    """The brief in Markdown: the answer, its passages, what the files say with the most relevant first, what was skipped."""
+def compose_brief(
+    folder: str, question: str, answer: str, notes: list[Any], ranked: dict[str, Any], earlier: list[dict[str, str]]
+) -> str:
+    """The brief in Markdown: the answer, its passages, earlier answers, the files by relevance, what was skipped."""
     read = {note["path"]: note for note in notes if "skipped" not in note}
     order = [read[path] for path in ranked["files"]]
     skipped = [note for note in notes if "skipped" in note]
@@ -362,6 +419,8 @@ def compose_brief(folder: str, question: str, answer: str, notes: list[Any], ran
     ]
     if ranked["passages"]:
         parts += ["## Passages", *_evidence(answer, ranked["passages"])]
+    if earlier:
+        parts += ["## Asked before", *(f"**{' '.join(one['question'].split())}**\n\n{one['answer'].strip()}" for one in earlier)]
     if order:
         parts.append("## Files, most relevant first\n\n" + "\n".join(map(_summary, order[:SUMMARIES])))
     if order[SUMMARIES:]:
@@ -378,6 +437,12 @@ def compose_brief(folder: str, question: str, answer: str, notes: list[Any], ran
 
 CAPABILITIES = {
     "absolute_folder": CapabilityRecord("A folder as an absolute path.", absolute_folder, effect="read", run="inline"),
+    "memory_key": CapabilityRecord("Under what something is remembered.", memory_key, effect="pure"),
+    "remembered_summary": CapabilityRecord("The summary of an earlier run.", remembered_summary, effect="pure"),
+    "summary_to_keep": CapabilityRecord("What is remembered of a file.", summary_to_keep, effect="pure"),
+    "answer_to_keep": CapabilityRecord("What is remembered of an answer.", answer_to_keep, effect="pure"),
+    "still_true": CapabilityRecord("Earlier answers that still hold.", still_true, effect="pure"),
+    "earlier_lines": CapabilityRecord("Earlier answers as a model reads them.", earlier_lines, effect="pure"),
     "split_passages": CapabilityRecord("Split a text into passages.", split_passages, effect="pure", run="thread", gives=True),
     "lead_lines": CapabilityRecord("The beginning of a file, to be summarised.", lead_lines, effect="pure"),
     "summarised": CapabilityRecord("A file with its summary.", summarised, effect="pure", borrows=True),
@@ -392,7 +457,7 @@ CAPABILITIES = {
 _SUMMARISE = "Summarise this file in two sentences, each with its source as [source:line], and write nothing else.\n\n"
 _ANSWER = (
     "Question: {question}\n\nAnswer from the passages below only. Give the source of every "
-    "statement as [source:line]. Say what the passages leave open.\n\n{passages}"
+    "statement as [source:line]. Say what the passages leave open.\n\n{passages}\n{earlier}"
 )
 
 
@@ -412,8 +477,16 @@ def _brief() -> Graph:
     with notes as path:
         text = graph.inv("read", path=path, name="read")
         file = graph.inv("split_passages", text=text, path=path, name="split")
-        lead = graph.inv("lead_lines", file=file, name="lead")
-        summary = graph.ask(_SUMMARISE + "{lead}", lead=lead, fallback="", name="summarise")
+        key = graph.inv("memory_key", place=place, what=path, arg_kind="summary", name="key")
+        kept = graph.qmem(key=key, memory_tier="ltm", name="kept")
+        known = graph.branch_on_value(
+            graph.inv("remembered_summary", file=file, kept=kept, name="remembered"), condition="not_empty", name="known"
+        )
+        lead = graph.inv("lead_lines", file=file, on=(known, "false"), name="lead")
+        made = graph.ask(_SUMMARISE + "{lead}", lead=lead, fallback="", name="summarise")
+        keep = graph.inv("summary_to_keep", file=file, summary=made, name="to_keep")
+        graph.umem(key, keep, memory_tier="ltm", name="keep")
+        summary = graph.merge(known.on("true"), made, mode="any", name="summary")
         note = graph.inv("summarised", file=file, summary=summary, name="note")
         failure = graph.merge(text.on("error"), file.on("error"), mode="any", name="failure")
         skipped = graph.inv("unusable", path=path, error=failure, name="skipped")
@@ -421,10 +494,27 @@ def _brief() -> Graph:
     ranked = graph.inv("rank_passages", question=question, notes=notes, name="rank")
     passages = graph.inv("context_lines", ranked=ranked, name="passages")
     found = graph.branch_on_value(passages, condition="not_empty", name="found")
-    asked = graph.ask(_ANSWER, passages=found.on("true"), question=question, name="answer")
+    entries = graph.qmem(query=question, memory_tier="ltm", where={"kind": "answer"}, limit=20, min_score=0.2, name="before")
+    earlier = graph.inv("still_true", place=place, question=question, entries=entries, notes=notes, name="earlier")
+    lines = graph.inv("earlier_lines", earlier=earlier, name="lines")
+    asked = graph.ask(_ANSWER, passages=found.on("true"), question=question, earlier=lines, name="answer")
+    keep = graph.inv(
+        "answer_to_keep", place=place, question=question, answer=asked, notes=notes, ranked=ranked, name="answer_to_keep"
+    )
+    key = graph.inv("memory_key", place=place, what=question, arg_kind="answer", name="answer_key")
+    graph.umem(key, keep, memory_tier="ltm", name="keep_answer")
     nothing = graph.const_str("No passage of these files has the words of the question.", on=(found, "false"), name="nothing")
     answer = graph.merge(asked, nothing, mode="any", name="either")
-    text = graph.inv("compose_brief", folder=folder, question=question, answer=answer, notes=notes, ranked=ranked, name="compose")
+    text = graph.inv(
+        "compose_brief",
+        folder=folder,
+        question=question,
+        answer=answer,
+        notes=notes,
+        ranked=ranked,
+        earlier=earlier,
+        name="compose",
+    )
     graph.return_(text, name="brief")
     return graph
 

@@ -7,7 +7,9 @@ functions it calls; what touches the tree is in `tools.py`. `tools/make_artifact
 
 from __future__ import annotations
 
+import os
 from collections import Counter
+from hashlib import blake2b
 from typing import Any
 
 from apxm import AgentGraph, CapabilityRecord, Graph, Program
@@ -17,6 +19,49 @@ TOLD = 12  # findings of one reviewer that the model sees
 CHECKED = 12  # findings that the coordinator has verified
 LINES = 5  # of the evidence of a finding in the report
 SHOWN = 15  # findings of one reviewer in the report
+CHANGES = 10  # new findings, and those that are gone, in the report
+KEPT_MS = 90 * 24 * 3600 * 1000  # how long a judgement is remembered
+
+# --- what is remembered ----------------------------------------------------------------------------------------------
+
+
+def absolute_folder(folder: str) -> str:
+    """What tells one tree from another in memory."""
+    return os.path.abspath(folder)
+
+
+def judgement_key(kind: str, texts: list[str]) -> str:
+    """Under what a judgement is remembered: named by what was judged, so that it is judged again as soon as that changes."""
+    state = blake2b(digest_size=16)
+    for text in texts:
+        data = text.encode("utf-8", "surrogatepass")
+        state.update(len(data).to_bytes(8, "little") + data)
+    return f"council {kind} {state.hexdigest()}"
+
+
+def settled(verdict: dict[str, Any]) -> dict[str, Any]:
+    """A verdict that is worth remembering, else nothing: what was not settled may be settled next time."""
+    return verdict if verdict["verdict"] != "insufficient" else {}
+
+
+def findings_to_keep(reviews: list[dict[str, Any]]) -> dict[str, Any]:
+    """What is remembered of a review: by reviewer, the findings without their lines, which move with every edit."""
+    return {
+        review["reviewer"]: sorted({f"{one['path']}: {one['message']}" for one in review["findings"]})
+        for review in reviews
+        if "absent" not in review
+    }
+
+
+def changes(last: dict[str, Any] | None, now: dict[str, Any]) -> dict[str, Any]:
+    """{first, new, gone} since the last review, of the reviewers who worked both times."""
+    if last is None:
+        return {"first": True, "new": [], "gone": []}
+    both = sorted(last.keys() & now.keys())
+    new = [one for name in both for one in now[name] if one not in last[name]]
+    gone = [one for name in both for one in last[name] if one not in now[name]]
+    return {"first": False, "new": new, "gone": gone}
+
 
 # --- what a reviewer says --------------------------------------------------------------------------------------------
 
@@ -80,8 +125,10 @@ def standing_lines(findings: list[dict[str, Any]]) -> str:
     return as_lines(sorted(standing, key=lambda one: one["verdict"] != "confirmed"))
 
 
-def compose_report(folder: str, reviews: list[dict[str, Any]], findings: list[dict[str, Any]], advice: str) -> str:
-    """The report in Markdown: advice, what was verified with its source lines, then every reviewer."""
+def compose_report(
+    folder: str, reviews: list[dict[str, Any]], findings: list[dict[str, Any]], advice: str, since: dict[str, Any]
+) -> str:
+    """The report in Markdown: what changed, advice, what was verified with its source lines, then every reviewer."""
     counts = Counter(one["verdict"] for one in findings)
     total = sum(len(review["findings"]) for review in reviews)
     said = ", ".join(f"{counts[verdict]} {verdict}" for verdict in ("confirmed", "insufficient", "refuted") if counts[verdict])
@@ -90,6 +137,7 @@ def compose_report(folder: str, reviews: list[dict[str, Any]], findings: list[di
         f"# Review of `{folder}`",
         f"{total:,} findings of {worked} reviewers; {len(findings)} looked at again: {said or 'none'}.",
     ]
+    parts += _changed(since)
     if advice.strip():
         parts.append(f"## What to do first\n\n{advice.strip()}")
     parts.append(_table(reviews))
@@ -98,6 +146,18 @@ def compose_report(folder: str, reviews: list[dict[str, Any]], findings: list[di
         parts += ["## Looked at again", shared, *(_entry(one, shared) for one in findings)]
     parts += map(_section, reviews)
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _changed(since: dict[str, Any]) -> list[str]:
+    if since["first"]:
+        return []
+    new, gone = since["new"], since["gone"]
+    parts = [f"Since the last review of this tree: {len(new):,} new, {len(gone):,} gone."]
+    for title, found in (("New", new), ("Gone", gone)):
+        rows = [f"- {one}" for one in found[:CHANGES]]
+        rows += [f"- … and {len(found) - CHANGES:,} more"] if len(found) > CHANGES else []
+        parts += [f"## {title}", "\n".join(rows)] if rows else []
+    return parts
 
 
 def _shared(reasons: list[str]) -> str:
@@ -148,6 +208,11 @@ def _section(review: dict[str, Any]) -> str:
 # --- the program -----------------------------------------------------------------------------------------------------
 
 CAPABILITIES = {
+    "absolute_folder": CapabilityRecord("A folder as an absolute path.", absolute_folder, effect="read", run="inline"),
+    "judgement_key": CapabilityRecord("Under what a judgement is remembered.", judgement_key, effect="pure"),
+    "settled": CapabilityRecord("A verdict that is worth remembering.", settled, effect="pure", borrows=True),
+    "findings_to_keep": CapabilityRecord("What is remembered of a review.", findings_to_keep, effect="pure"),
+    "changes": CapabilityRecord("What changed since the last review.", changes, effect="pure", borrows=True),
     "as_lines": CapabilityRecord("Findings as passages that a model can cite.", as_lines, effect="pure"),
     "as_review": CapabilityRecord("What a reviewer hands over.", as_review, effect="pure", borrows=True),
     "absent": CapabilityRecord("The place of a reviewer who could not work.", absent, effect="pure"),
@@ -179,14 +244,22 @@ _ADVISE = (
 def _reviewer(name: str) -> AgentGraph:
     tool, wants_tests, what = REVIEWERS[name]
     graph = Graph("review", metadata={"is_entry": False, "description": f"what the {name} finds"})
-    graph.agent(capabilities=[tool, "as_lines", "as_review"], goals=["find what is worth changing"], context=what, name="who")
+    graph.agent(
+        capabilities=[tool, "as_lines", "judgement_key", "as_review"],
+        goals=["find what is worth changing"],
+        context=what,
+        name="who",
+    )
     folder, tests = graph.param("folder"), graph.param("tests")
     findings = graph.inv(tool, folder=folder, **({"tests": tests} if wants_tests else {}), name="findings")
     some = graph.branch_on_value(findings, condition="not_empty", name="any")
     lines = graph.inv("as_lines", findings=some.on("true"), name="lines")
-    told = graph.ask(_SUMMARISE, lines=lines, context="aam", fallback="", name="summarise")
+    key = graph.inv("judgement_key", params_json={"kind": "summary", "texts": [lines]}, name="key")
+    known = graph.branch_on_value(graph.qmem(key=key, memory_tier="ltm", name="kept"), condition="not_empty", name="known")
+    told = graph.ask(_SUMMARISE, lines=lines, context="aam", fallback="", on=(known, "false"), name="summarise")
+    graph.umem(key, told, memory_tier="ltm", ttl_ms=KEPT_MS, name="keep")
     nothing = graph.const_str("", on=(some, "false"), name="nothing")
-    summary = graph.merge(told, nothing, mode="any", name="summary")
+    summary = graph.merge(known.on("true"), told, nothing, mode="any", name="summary")
     graph.return_(graph.inv("as_review", findings=findings, summary=summary, arg_reviewer=name, name="review"), name="result")
     return AgentGraph(name, [graph])
 
@@ -194,7 +267,10 @@ def _reviewer(name: str) -> AgentGraph:
 def _coordinator() -> AgentGraph:
     graph = Graph("main", metadata={"description": "has a source tree reviewed, checks the findings, reports"})
     graph.agent(
-        capabilities=["absent", "merged", "quote", "claim_of", "checked", "standing_lines", "compose_report"],
+        capabilities=[
+            *("absent", "merged", "quote", "claim_of", "checked", "standing_lines", "compose_report"),
+            *("absolute_folder", "judgement_key", "settled", "findings_to_keep", "changes"),
+        ],
         goals=[
             {
                 "id": "report",
@@ -217,14 +293,24 @@ def _coordinator() -> AgentGraph:
     with again as finding:
         evidence = graph.inv("quote", finding=finding, name="quote")
         claim = graph.inv("claim_of", finding=finding, name="claim")
-        verdict = graph.verify(claim, evidence=evidence, name="verdict")
+        key = graph.inv("judgement_key", params_json={"kind": "verdict", "texts": [claim, evidence]}, name="key")
+        known = graph.branch_on_value(graph.qmem(key=key, memory_tier="ltm", name="kept"), condition="not_empty", name="known")
+        judged = graph.verify(claim, evidence=evidence, on=(known, "false"), name="verdict")
+        worth = graph.branch_on_value(graph.inv("settled", judged, name="settled"), condition="not_empty", name="worth_keeping")
+        graph.umem(key, worth.on("true"), memory_tier="ltm", ttl_ms=KEPT_MS, name="keep")
+        verdict = graph.merge(known.on("true"), judged, mode="any", name="either")
         graph.yield_(graph.inv("checked", finding=finding, evidence=evidence, verdict=verdict, name="checked"), name="one")
     standing = graph.inv("standing_lines", findings=again, name="standing")
     some = graph.branch_on_value(standing, condition="not_empty", name="any")
     advised = graph.ask(_ADVISE, standing=some.on("true"), context="aam", fallback="", name="advise")
     nothing = graph.const_str("", on=(some, "false"), name="nothing")
     advice = graph.merge(advised, nothing, mode="any", name="advice")
-    report = graph.inv("compose_report", folder=folder, reviews=heard, findings=again, advice=advice, name="compose")
+    place = graph.inv("absolute_folder", folder=folder, name="place")
+    last = graph.qmem(key="council findings {place}", place=place, memory_tier="ltm", name="last")
+    now = graph.inv("findings_to_keep", reviews=heard, name="now")
+    since = graph.inv("changes", last=last, now=now, name="since")
+    graph.umem("council findings {place}", now, place=place, memory_tier="ltm", after=since, name="remember")
+    report = graph.inv("compose_report", folder=folder, reviews=heard, findings=again, advice=advice, since=since, name="compose")
     graph.update_goal("report", action="complete", after=report, name="done")
     graph.return_(report, name="report")
     return AgentGraph("coordinator", [graph])

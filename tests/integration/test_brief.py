@@ -224,7 +224,7 @@ def test_the_brief_lists_every_file_once_and_says_why_one_was_skipped() -> None:
     notes = [_note(f"f{i}.md", f"Words about topic {i}.") for i in range(count)]
     notes.append(brief.unusable("bad.txt", {"code": "capability", "message": "it is not UTF-8 text"}))
     ranked = brief.rank_passages("topic", notes)
-    text = brief.compose_brief("docs", "topic?", "An answer.", notes, ranked)
+    text = brief.compose_brief("docs", "topic?", "An answer.", notes, ranked, [])
     listed = text.partition("## Files")[2]
     for note in notes:
         assert listed.count(f"`{note['path']}`") == 1
@@ -344,6 +344,63 @@ def test_a_model_that_fails_on_one_summary_costs_that_summary_only(
 def test_what_fires_for_the_sample_is_what_is_kept(runtime: Runtime, trace_snapshot: Callable[..., None], question: str) -> None:
     artifact = Artifact.load(HOME / "brief.apxm")
     trace_snapshot(runtime.execute(artifact, folder=str(SAMPLE), question=question, run=_options(SAMPLE, trace=True)))
+
+
+QUESTION = "How often must the pump be serviced?"
+OTHER = "What is done to the pump before the winter, and how often is it serviced?"
+
+
+def _calls(runtime: Runtime, folder: Path, question: str) -> tuple[str, dict[str, float]]:
+    """The brief, and how often each node asked a model."""
+    artifact = Artifact.load(HOME / "brief.apxm")
+    result = runtime.execute(artifact, folder=str(folder), question=question, run=_options(folder))
+    return result.value, {name: used["llm_calls"] for name, used in result.stats.usage.get("node", {}).items()}
+
+
+def test_a_second_question_needs_no_summary_again_and_has_the_earlier_answer(apxm_runtime: Callable[..., Runtime]) -> None:
+    with apxm_runtime(capabilities=brief.CAPABILITIES) as runtime:
+        first, calls = _calls(runtime, SAMPLE, QUESTION)
+    assert calls == {"summarise": 4, "answer": 1}
+    with apxm_runtime(capabilities=brief.CAPABILITIES) as runtime:  # another one, with the same state
+        second, calls = _calls(runtime, SAMPLE, OTHER)
+    assert calls == {"answer": 1}
+    answer = first.partition("## Answer\n\n")[2].partition("\n\n## Passages")[0]
+    assert f"## Asked before\n\n**{QUESTION}**\n\n{answer}" in second
+    assert "## Asked before" not in first
+
+
+def test_the_model_sees_earlier_answers(apxm_runtime: Callable[..., Runtime], scripted_model: Callable[..., Any]) -> None:
+    model = scripted_model((OTHER.partition(",")[0], "Drain it."), (QUESTION, "Every 50 hours. [pump.md:7]"), default="A file.")
+    runtime = apxm_runtime(model=model, capabilities=brief.CAPABILITIES)
+    for question in (QUESTION, OTHER):
+        _calls(runtime, SAMPLE, question)
+    assert "[pump.md:7] Every 50 hours." in model.calls[-1].text
+
+
+def test_what_was_said_of_a_file_that_changed_is_not_used_again(apxm_runtime: Callable[..., Runtime], tmp_path: Path) -> None:
+    folder = _write(tmp_path / "notes", {"key.md": "The key hangs behind the clock.", "boat.md": "The boat is red."})
+    runtime = apxm_runtime(capabilities=brief.CAPABILITIES)
+    _calls(runtime, folder, "Where is the key?")
+    assert "## Asked before" in _calls(runtime, folder, "Which key hangs there?")[0]
+    _write(folder, {"key.md": "The key lies under the mat."})
+    text, calls = _calls(runtime, folder, "Where does the key lie?")
+    assert calls == {"summarise": 1, "answer": 1}
+    assert "clock" not in text
+
+
+def test_the_memory_of_one_folder_is_not_told_to_another(apxm_runtime: Callable[..., Runtime], tmp_path: Path) -> None:
+    runtime = apxm_runtime(capabilities=brief.CAPABILITIES)
+    for name in ("ours", "theirs"):
+        folder = _write(tmp_path / name, {"key.md": "The key hangs behind the clock."})
+        text, calls = _calls(runtime, folder, f"Where do {name} hang the key?")
+        assert calls == {"summarise": 1, "answer": 1}
+        assert "## Asked before" not in text
+
+
+def test_a_key_in_memory_is_short_and_no_two_are_the_same() -> None:
+    keys = {brief.memory_key("answer", "/notes", question) for question in ("a" * 2_000, "a" * 2_001, "b")}
+    assert len(keys) == 3
+    assert max(map(len, keys)) < 600
 
 
 @pytest.mark.parametrize("files", [{}, {"picture.png": "no text", ".hidden.md": "not seen"}])

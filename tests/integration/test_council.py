@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 from pathlib import Path
+from shutil import copytree
 from threading import Barrier
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,11 @@ def _load(name: str) -> ModuleType:
 
 council, tools = _load("council"), _load("tools")
 GRANTS = [f"{name}={SAMPLE}" for name in tools.CAPABILITIES]
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
 
 
 def review(grants: list[str] = GRANTS, model: Any = None, **options: Any) -> Any:
@@ -83,7 +89,7 @@ def test_the_reviewers_work_at_the_same_time() -> None:
 
 def test_the_report_says_once_what_kind_of_model_looked_and_has_no_heading_without_entries() -> None:
     assert review().value.count("Compared by words alone, by a model that does not reason.") == 1
-    nothing = council.compose_report("empty", [council.as_review("linter", [], "")], [], "")
+    nothing = council.compose_report("empty", [council.as_review("linter", [], "")], [], "", council.changes(None, {}))
     assert "0 looked at again" in nothing
     assert "## Looked at again" not in nothing
 
@@ -102,6 +108,33 @@ def test_a_verdict_of_the_model_stands_in_the_report() -> None:
     assert report.count("\n\nThe lines show it.\n\n") == 7
     asked = next(call.text for call in model.calls if "most harmful" in call.text)
     assert "mutable data structures" not in asked
+
+
+def test_a_second_review_asks_nothing_again_that_is_settled_and_says_what_changed(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    copytree(SAMPLE, tree)
+    grants = [f"{name}={tree}" for name in tools.CAPABILITIES]
+    yes = {"reasoning": "The lines show it.", "verdict": "confirmed", "confidence": 1.0}
+    model = ScriptedModel(rules=[("verdict", yes)], default="Some findings.")
+
+    def asked() -> int:
+        return sum("Does the claim follow" in call.text for call in model.calls)
+
+    assert "Since the last review" not in review(grants, model).value
+    assert asked() == 8
+    again = review(grants, model)
+    assert "Since the last review of this tree: 0 new, 0 gone." in again.value
+    assert asked() == 8
+    assert again.stats.usage["model"]["scripted"]["llm_calls"] == 1  # the advice
+    mail = tree / "shop" / "mail.py"
+    mail.write_text(mail.read_text(encoding="utf-8").replace("correct-horse-9", ""), encoding="utf-8")
+    report = review(grants, model).value
+    assert "## Gone\n\n- shop/mail.py: Possible hardcoded password" in report
+
+
+def test_what_a_reviewer_who_could_not_work_would_have_found_is_not_gone() -> None:
+    now = council.findings_to_keep([council.absent("linter", {"message": "no ruff"}), council.as_review("tester", [], "")])
+    assert council.changes({"linter": ["a"], "tester": ["b"]}, now) == {"first": False, "new": [], "gone": ["b"]}
 
 
 @pytest.mark.parametrize("name", ["nowhere", "../.."])
