@@ -1,7 +1,7 @@
 """W12: memory. What a search and a write of long-term memory cost at 10,000 texts, and what short-term memory costs a node.
 
-The texts are real: paragraphs of our docs and of the documentation strings of Python, with the default embedder of 384 dimensions.
-The queries are sentences of those texts, with words left out.
+The texts are real: paragraphs of our docs and of the documentation strings of Python, half of them twice. The embedder is the
+default one, of 384 dimensions. The queries are pieces of those texts, with words left out.
 """
 
 from __future__ import annotations

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import random
 import shutil
-import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from apxm.errors import LockedError
+from apxm.memory.ltm.entry import Put
 from apxm.memory.ltm.index import Index, generations, index_path
 from tests.integration import ltm_child
 from tests.integration.ltm_child import memory
@@ -25,7 +25,7 @@ from tests.unit.memory.ltm.stores import hits, quick_folder
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from apxm.memory.ltm.entry import Hit
+    from apxm.memory.ltm.entry import Entry, Hit
     from apxm.memory.ltm.system import LongTermMemory
 
 COUNT = 300
@@ -41,10 +41,8 @@ def whole() -> Iterator[Path]:
         folder.mkdir(mode=0o700)
         ltm = memory(folder)
         chance = random.Random(7)
-        for number in range(COUNT):
-            said = f"{ltm_child.text(chance)} {number}"
-            ltm.submit([ltm_child.Put("default", str(number), number, said)])
-        ltm.flush()
+        texts = [f"{ltm_child.text(chance)} {number}" for number in range(COUNT)]
+        ltm.submit([Put("default", str(number), number, said) for number, said in enumerate(texts)]).result()
         ltm._keeps().catch_up()
         ltm.close()
         assert generations(folder) == [1]
@@ -104,10 +102,6 @@ def _remove(path: Path) -> None:
     shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def _file(path: Path, name: str) -> Path:
-    return next(iter(path.rglob(name)))
-
-
 def _cut(file: Path) -> None:
     os.truncate(file, file.stat().st_size // 2)
 
@@ -119,21 +113,32 @@ def _other_database(path: Path) -> None:
 
 
 NAMES = ["chroma.sqlite3", "data_level0.bin", "header.bin", "index_metadata.pickle", "length.bin", "link_lists.bin"]
-DAMAGE: dict[str, Callable[[Path], object]] = {
-    "everything is deleted": _remove,
-    "it is a file": lambda path: (shutil.rmtree(path), path.write_bytes(b"index"))[1],
-    "it is empty": lambda path: (shutil.rmtree(path), path.mkdir())[1],
+OF_ALL: dict[str, Callable[[Path], object]] = {
+    "deleted": _remove,
+    "a file": lambda path: (shutil.rmtree(path), path.write_bytes(b"index")),
+    "empty": lambda path: (shutil.rmtree(path), path.mkdir()),
     "another database": lambda path: _other_database(path / "chroma.sqlite3"),
-    **{f"{name} is deleted": lambda path, name=name: _remove(_file(path, name)) for name in NAMES},  # type: ignore[misc]
-    **{f"{name} is cut": lambda path, name=name: _cut(_file(path, name)) for name in NAMES},  # type: ignore[misc]
-    **{f"{name} is garbage": lambda path, name=name: _file(path, name).write_bytes(b"\xff" * 999) for name in NAMES},  # type: ignore[misc]
+}
+OF_ONE: dict[str, Callable[[Path], object]] = {
+    "deleted": _remove,
+    "cut": _cut,
+    "garbage": lambda path: path.write_bytes(b"\xff" * 999),
+    "a folder": lambda path: (path.unlink(), path.mkdir()),
 }
 
 
-@pytest.mark.parametrize("what", DAMAGE)
+@pytest.mark.parametrize("what", OF_ALL)
 def test_a_damaged_index_is_built_again(folder: Path, seed: int, what: str) -> None:
-    DAMAGE[what](index_path(folder, 1))
+    OF_ALL[what](index_path(folder, 1))
     assert "built again" in repaired(folder, seed)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_index_with_a_damaged_file_is_built_again(folder: Path, seed: int, long_run: bool, name: str) -> None:
+    for what in OF_ONE if long_run else [random.Random(seed).choice(list(OF_ONE))]:
+        print(f"{name}: {what}")
+        OF_ONE[what](next(iter(index_path(folder, generations(folder)[0]).rglob(name))))
+        assert "built again" in repaired(folder, seed)
 
 
 def test_an_index_that_nothing_happened_to_is_used(folder: Path, seed: int) -> None:
@@ -175,6 +180,7 @@ def test_an_index_that_lost_a_namespace_hides_nothing(folder: Path, seed: int) -
     exact = asked(ltm, seed)
     index = opened(ltm)
     index._client.delete_collection(next(iter(index.collections())))
+    index._collections.clear()  # as if it had been so when the index was opened
     same(asked(ltm, seed), exact)
     report = ltm.verify()
     assert report.missing.count == COUNT
@@ -183,33 +189,66 @@ def test_an_index_that_lost_a_namespace_hides_nothing(folder: Path, seed: int) -
     ltm.close()
 
 
+def needles_of(ltm: LongTermMemory, entry: Entry) -> list[bytes]:
+    """The text of an entry, and its vector as the record has it and as the index has it."""
+    stored = np.frombuffer(ltm.record.vectors([entry.id])[entry.id], dtype="<f4")
+    indexed = opened(ltm).vectors("default", [entry.id])[entry.id]
+    return [entry.text.encode(), *(np.asarray(vector, dtype="<f4").tobytes() for vector in (stored, indexed))]
+
+
 def test_deleting_leaves_neither_text_nor_vector_in_any_file(folder: Path) -> None:
     ltm = memory(folder)
     entry = ltm.get("17")
     assert entry is not None
-    needles = [entry.text.encode(), np.asarray(ltm.embedder.embed([entry.text])[0], dtype="<f4").tobytes()]
-    ltm._keeps().catch_up()
-    assert [bool(hits(folder, needle)) for needle in needles] == [True, True]
+    needles = needles_of(ltm, entry)
+    assert [bool(hits(folder, needle)) for needle in needles] == [True, True, True]
     assert ltm.delete("17")
     assert ltm.compact().ok
-    assert [hits(folder, needle) for needle in needles] == [[], []]
+    assert [hits(folder, needle) for needle in needles] == [[], [], []]
+    another = ltm.get("18")
+    assert another is not None
+    needles = needles_of(ltm, another)
     assert ltm.delete("18")
     ltm.close()  # compacts by itself what was deleted after that
-    assert [hits(folder, needle) for needle in needles] == [[], []]
+    assert [hits(folder, needle) for needle in needles] == [[], [], []]
     assert hits(folder, b"19") != []
+
+
+def test_searches_and_writes_go_on_while_the_index_is_built_and_compacted(folder: Path, seed: int) -> None:
+    ltm = memory(folder)
+    exact = asked(ltm, seed)
+    opened(ltm)
+    stop, failed, done = threading.Event(), [], []
+
+    def beside(name: str) -> None:
+        try:
+            while not stop.is_set():
+                key = f"{name} {len(done)}"
+                ltm.put(key, 1, namespace="other", text=f"{key} of other things")
+                assert ltm.search(key, namespace="other", limit=1)[0].entry.key == key
+                ltm.delete(key, namespace="other")
+                same(asked(ltm, seed), exact)
+                done.append(key)
+        except BaseException as error:
+            failed.append(error)
+            raise
+
+    threads = [threading.Thread(target=beside, args=(name,)) for name in ("first", "second")]
+    for thread in threads:
+        thread.start()
+    for upkeep in (ltm.rebuild, ltm.compact, ltm.verify):
+        report = upkeep()
+        assert not any(finding.count for finding in (report.missing, report.extra, report.stale, report.unfound)), report
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert failed == []
+    assert ltm.verify().ok
+    ltm.close()
 
 
 # ---- two processes ---------------------------------------------------------------------------------------------------
 ROOT = str(Path(ltm_child.__file__).resolve().parents[2])
-_OWNING = """
-import sys
-sys.path.insert(0, sys.argv[1])
-from pathlib import Path
-from tests.integration.ltm_child import memory
-memory(Path(sys.argv[2])).put("k", 1)
-print("owned", flush=True)
-sys.stdin.read()
-"""
 _READING = """
 import json, sys
 sys.path.insert(0, sys.argv[1])
@@ -250,18 +289,3 @@ def test_another_process_reads_everything_that_was_acknowledged_and_cannot_write
         assert f"process {os.getpid()} on" in refused
     assert ltm.verify().ok
     ltm.close()
-
-
-def test_the_folder_is_free_when_its_owner_was_killed(folder: Path) -> None:
-    command = [sys.executable, "-c", _OWNING, ROOT, str(folder)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as owner:
-        assert owner.stdout is not None
-        assert owner.stdout.readline() == "owned\n"
-        ltm = memory(folder, lock_timeout_ms=0.0)
-        with pytest.raises(LockedError, match=f"process {owner.pid} on"):
-            ltm.put("mine", 1)
-        owner.send_signal(signal.SIGKILL)
-        owner.wait()
-        ltm.put("mine", 1)
-        assert ltm.get("k") is not None
-        ltm.close()

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from apxm.memory.ltm.system import LongTermMemory
 
-AIMED, AIMED_LONG = 4, 100
+AIMED, AIMED_LONG = 3, 100
 ANYWHERE, ANYWHERE_LONG = 1, 60
 QUERIES = 5
 OPENING = ("ltm.open.after_mark", "ltm.open.before_unmark")
@@ -119,10 +119,14 @@ def check(folder: Path, seed: int) -> None:
     report = ltm.verify()
     assert report.ok, report
     ltm.put("afterwards", "one more thing", text="one more thing")
+    with ltm._lock:
+        beside = ltm._catching_up
+    if beside is not None:
+        beside.join()  # it may compact, and put another index in the place of the one that is looked at here
     ltm._keeps().catch_up()
-    assert len(generations(folder)) == 1
     same_as_brute_force(ltm, seed)
     ltm.close()
+    assert len(generations(folder)) <= 1
 
 
 def same_as_brute_force(ltm: LongTermMemory, seed: int) -> None:
@@ -160,12 +164,13 @@ def test_a_process_killed_at_any_step_loses_nothing_that_was_acknowledged(killer
         check(folder, seed)
 
 
-@pytest.mark.parametrize("site", OPENING)
-def test_a_process_killed_while_it_repairs_leaves_what_the_next_one_repairs(killer: Killer, seed: int, site: str) -> None:
-    folder = killer.folder()
-    assert killer.kill_at(folder, "ltm.index.after_upsert", 1, seed)
-    assert killer.kill_at(folder, site, 1, seed + 1)
-    check(folder, seed)
+def test_a_process_killed_while_it_repairs_leaves_what_the_next_one_repairs(killer: Killer, seed: int, long_run: bool) -> None:
+    for site in OPENING if long_run else (random.Random(seed).choice(OPENING),):
+        print(f"killed at {site}")
+        folder = killer.folder()
+        assert killer.kill_at(folder, "ltm.index.after_upsert", 1, seed)
+        assert killer.kill_at(folder, site, 1, seed + 1)
+        check(folder, seed)
 
 
 def test_a_process_killed_at_any_time_loses_nothing_that_was_acknowledged(killer: Killer, seed: int, long_run: bool) -> None:

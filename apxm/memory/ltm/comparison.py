@@ -87,7 +87,10 @@ def compared(record: Record, index: Index, each_page: Callable[[int], object]) -
             unfound = unfound.and_also(_unfound(index, namespace, there))
             seen += len(ids)
         each_page(seq)
-    written_since = {change.id for change in record.changes(index.seq, PAGE)}
+    written_since: set[str] = set()
+    while later := record.changes(seq := max(seq, index.seq), PAGE):
+        written_since.update(change.id for change in later)
+        seq = later[-1].seq
     for name in sorted(index.collections()):
         extra = extra.and_also(sorted(index.ids(name) - known.get(name, set()) - written_since))
     return Report(seen, index.path.name, missing, extra, stale, unfound)

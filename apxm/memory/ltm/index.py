@@ -22,6 +22,7 @@ from threading import Condition
 from typing import TYPE_CHECKING, Any
 
 from apxm.errors import ConfigError, StorageError
+from apxm.memory.ltm.remnants import overwritten
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -80,7 +81,11 @@ class Index:
         """A new, empty generation. ConfigError when chromadb is not installed."""
         _chroma()
         remove(folder, generation)
-        index_path(folder, generation).mkdir(mode=0o700)
+        path = index_path(folder, generation)
+        try:
+            path.mkdir(mode=0o700)
+        except OSError as error:
+            raise StorageError(f"{path} cannot be made: {error.strerror or error}", hint="searches do without it") from error
         return Index(folder, generation, fingerprint, 0)
 
     @staticmethod
@@ -146,7 +151,8 @@ class Index:
             self._free.wait_for(lambda: not self._users)
             if not already:
                 self._collections.clear()
-                self._client.close()
+                with overwritten():
+                    self._client.close()
 
     # ---- Chroma ------------------------------------------------------------------------------------------------------
     def _collection(self, namespace: str, *, make: bool = False) -> Any:
@@ -173,7 +179,7 @@ class Index:
                 raise IndexDamaged(f"{self.path} is closed")
             self._users += 1
         try:
-            with _errors(self.path):
+            with _errors(self.path), overwritten():
                 yield
         except (IndexDamaged, StorageError):
             self.damaged = True
@@ -214,15 +220,18 @@ def remove(folder: Path, generation: int) -> None:
 
 
 def seal_of(path: Path) -> str:
-    """A digest of every file of a generation, which must not be open."""
+    """A digest of every file of a generation, which must not be open. IndexDamaged where they cannot be read."""
     state = blake2b(digest_size=32)
-    for file in sorted(path.rglob("*")):
-        about = f"{file.relative_to(path)}\0{file.stat().st_size if file.is_file() else -1}\0"
-        state.update(about.encode("utf-8", "surrogateescape"))
-        if file.is_file():
-            with file.open("rb") as content:
-                while block := content.read(1 << 20):
-                    state.update(block)
+    try:
+        for file in sorted(path.rglob("*")):
+            about = f"{file.relative_to(path)}\0{file.stat().st_size if file.is_file() else -1}\0"
+            state.update(about.encode("utf-8", "surrogateescape"))
+            if file.is_file():
+                with file.open("rb") as content:
+                    while block := content.read(1 << 20):
+                        state.update(block)
+    except OSError as error:
+        raise IndexDamaged(f"{path.name} cannot be read: {error.strerror or error}") from error
     return state.hexdigest()
 
 

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from apxm.errors import LockedError, StorageError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 FILE = "owner.lock"
@@ -110,9 +111,7 @@ class Owner:
                 f"{self._path.parent} is owned by another LongTermMemory of this process (since {owner.get('since')})",
                 hint="use one for each folder, or close the other one first",
             )
-        who = "another process"
-        if owner:
-            who = f"process {owner.get('pid')} on {owner.get('host')} since {owner.get('since')}: `{owner.get('command')}`"
+        who = _named(owner) if owner else "another process"
         return LockedError(
             f"{self._path.parent} is owned by {who}", hint="end that process, or wait for it; reading works meanwhile"
         )
@@ -146,6 +145,10 @@ def holder(folder: Path) -> str | None:
         return "this process"
     if here and not _runs(owner.get("pid")):
         return None  # it was killed
+    return _named(owner)
+
+
+def _named(owner: Mapping[str, Any]) -> str:
     return f"process {owner.get('pid')} on {owner.get('host')} since {owner.get('since')}: `{owner.get('command')}`"
 
 

@@ -193,8 +193,8 @@ class Reading:
     def spaces(self) -> list[tuple[str, int, int, int, int]]:
         """Namespaces by name: living entries, facts, vectors, bytes of texts and values."""
         return self._rows(
-            f"""SELECT s.name, count(*), sum(e.kind = 'fact'), count(e.vector), sum(length(e.value) + length(CAST(e.text AS BLOB)))
-            {_FROM} WHERE {_LIVING} GROUP BY s.name ORDER BY s.name""",
+            f"""SELECT s.name, count(*), sum(e.kind = 'fact'), count(e.vector),
+            sum(length(e.value) + length(CAST(e.text AS BLOB))) {_FROM} WHERE {_LIVING} GROUP BY s.name ORDER BY s.name""",
             (self._clock(),),
         )
 
@@ -216,7 +216,8 @@ class Reading:
         while rows := self._rows(
             f"SELECT {_ENTRY}, {_FIELDS}, e.place {_FROM} WHERE e.place > ? ORDER BY e.place LIMIT ?", (place, PAGE)
         ):
-            for *row, fields, place in rows:
+            place = rows[-1][-1]
+            for *row, fields, _ in rows:
                 try:
                     entry = _entry(row)
                     if filters.encoded(filters.fields_of(entry.value, entry.metadata)) != fields:
@@ -248,7 +249,7 @@ class Reading:
                     free.append(db)
                 else:
                     db.close()
-        except (sqlite3.Error, OSError) as error:
+        except (sqlite3.Error, OSError, UnicodeDecodeError) as error:
             raise tables.storage_error(error, self.path) from error
 
     def _here(self) -> deque[sqlite3.Connection]:
@@ -277,8 +278,12 @@ def crc_of(id: str, kind: str, key: str, metadata: str, labels: str, value: byte
 
 def _entry(row: Any) -> Entry:
     id, namespace, key, kind, value, text, metadata, labels, created, updated, expires, seq, crc = row
-    if crc_of(id, kind, key, metadata, labels, value, text) != crc:
-        raise StorageError(f"the entry `{key:.60}` in `{namespace:.60}` is damaged", hint=_DAMAGED)
+    try:
+        whole = crc_of(id, kind, key, metadata, labels, value, text) == crc
+    except (TypeError, AttributeError):  # not even of the kinds that it had
+        whole = False
+    if not whole:
+        raise StorageError(f"the entry `{key!s:.60}` in `{namespace!s:.60}` is damaged", hint=_DAMAGED)
     told: Mapping[str, Any] = {} if metadata == "{}" else json.loads(metadata)
     whence = () if labels == "[]" else tuple(json.loads(labels))
     try:

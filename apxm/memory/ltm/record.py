@@ -1,4 +1,4 @@
-"""The system of record of long-term memory: one SQLite file that has every entry. Decides what is stored; embeds and ranks nothing.
+"""The system of record of long-term memory: one SQLite file that has every entry. Embeds, indexes and ranks nothing.
 
 What a write gave back survives the death of the process and the loss of power.
 """
@@ -155,7 +155,7 @@ class Record(Reading):
     def _errors(self) -> Iterator[None]:
         try:
             yield
-        except (sqlite3.Error, OSError) as error:
+        except (sqlite3.Error, OSError, UnicodeDecodeError) as error:
             raise tables.storage_error(error, self.path) from error
 
     def _opened(self) -> sqlite3.Connection:

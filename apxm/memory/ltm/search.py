@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 import numpy as np
 
@@ -97,7 +97,7 @@ class Searcher:
             hits, dropped = self._loaded(asked, _scores(near, words))
             if len(hits) == limit or not dropped or all(side is None or side.complete for side in (near, words)):
                 return hits
-            depth *= WIDER
+            depth = max(depth * WIDER, INDEX_MAX + 1 if kind is not None else 0)  # the index knows no kinds
 
     def _embedded(self, query: str) -> Vector:
         """The vector of a query, where it may be compared with those that are stored."""
@@ -119,6 +119,8 @@ class Searcher:
     def _near(self, asked: _Asked, vector: Vector, depth: int) -> _Near:
         """The `depth` entries nearest to a vector."""
         namespace, kind, wanted = asked.namespace, asked.kind, asked.wanted
+        if not vector.any():  # it knows nothing of the query
+            return _Near([], True, lambda _: {})
         if self._matrices.is_over(namespace, self._exact_max):
             if wanted is not None and len(wanted) <= FEW:  # all of them are of the kind already
                 return _exactly(scored(self._record.vectors(list(wanted)), vector), depth, None, None)
@@ -150,28 +152,30 @@ class Searcher:
     def _words(self, asked: _Asked, depth: int) -> _Words:
         """The `depth` entries with the highest BM25, and who has the whole query."""
         namespace, query, kind, wanted = asked.namespace, asked.query, asked.kind, asked.wanted
-        ask_for = depth
+        ask_for = depth if wanted is None else depth * WIDER * WIDER  # one look at many costs less than several at more
         while True:
             found = self._record.lexical(namespace, query, ask_for, kind)
             pairs = [pair for pair in found if wanted is None or pair[0] in wanted]
             if len(pairs) >= depth or len(found) < ask_for:
                 break
             ask_for *= WIDER
-        phrase = set(self._record.phrase(namespace, query, depth, kind)) if found else set()
-        keys = self._record.entries([entry_id(namespace, kind or each, query.strip()) for each in KINDS])
+        phrase = set(self._record.phrase(namespace, query, ask_for, kind)) if found else set()
+        keys = {entry_id(namespace, each, query.strip()) for each in KINDS if kind in (None, each)}
+        top, bm25 = found[0] if found else ("", 0.0)
+        entries = self._record.entries([*keys, top])
+        keys &= entries.keys()
+        coverage = _coverage(query, entries[top].key, entries[top].text) if top in entries else 0.0
         if wanted is not None:
-            phrase, keys = phrase & wanted, {id: entry for id, entry in keys.items() if id in wanted}
-        best = self._record.entries([found[0][0]]) if found else {}
-        coverage = next((_coverage(query, entry.key, entry.text) for entry in best.values()), 0.0)
-        return _Words(pairs[:depth], len(pairs) < depth, found[0][1] if found else 0.0, coverage, phrase, set(keys))
+            phrase, keys = phrase & wanted, keys & wanted
+        return _Words(pairs[:depth], len(pairs) < depth, bm25, coverage, phrase, keys)
 
     def _loaded(self, asked: _Asked, scores: list[_Score]) -> tuple[list[Hit], bool]:
         """The best that are alive and of the kind; and whether a candidate was not, so that more of them may be needed."""
         good = [one for one in scores if one.score > 0.0 and one.score >= asked.min_score]
         hits: list[Hit] = []
-        dropped = False
+        dropped, size = False, asked.limit
         while good and len(hits) < asked.limit:
-            some, good = good[: asked.limit], good[asked.limit :]
+            some, good, size = good[:size], good[size:], 2 * size
             entries = self._record.entries([one.id for one in some])
             for one in some:
                 entry = entries.get(one.id)
@@ -215,8 +219,7 @@ class _Words:
     keys: set[str]
 
 
-@dataclass(frozen=True, slots=True)
-class _Score:
+class _Score(NamedTuple):  # a hundred of them in every search: a frozen dataclass takes more than twice as long
     id: str
     score: float
     cosine: float
@@ -270,6 +273,8 @@ def _scores(near: _Near | None, words: _Words | None) -> list[_Score]:
 
 
 def _among(ids: Sequence[str], some: set[str]) -> NDArray[np.bool_]:
+    if not some:
+        return np.zeros(len(ids), dtype=bool)
     return np.fromiter((id in some for id in ids), dtype=bool, count=len(ids))
 
 

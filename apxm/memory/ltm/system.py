@@ -22,7 +22,7 @@ from apxm.memory.ltm.owner import Owner, holder
 from apxm.memory.ltm.record import Record
 from apxm.memory.ltm.writer import Writer
 from apxm.memory.matching import text_of
-from apxm.values import settle
+from apxm.values import INT_MAX, check, settle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -72,6 +72,7 @@ class LongTermMemory:
         self._upkeep: Upkeep | None = None
         self._catching_up: threading.Thread | None = None
         self._no_index_before = 0.0
+        self._left_over = False  # whether an earlier process deleted something that may still be on the disk
         self._pool: tuple[int, ThreadPoolExecutor] | None = None
         self._writer = Writer(self._commit, batch_ms=config.batch_ms, batch_max=config.batch_max, then=self._after_commit)
 
@@ -96,9 +97,19 @@ class LongTermMemory:
         return found
 
     @property
+    def failure(self) -> str | None:
+        """What the embedder said last, if it failed: what was written since has no vector yet. Cheap."""
+        return None if self._embedding is None else self._embedding.failure
+
+    @property
     def pending(self) -> bool:
         """Whether something was accepted that is not committed yet. Cheap: no lock, no disk."""
         return self._writer.pending
+
+    @property
+    def crowded(self) -> bool:
+        """Whether so much waits to be committed that `submit` would wait too. Cheap: no lock, no disk."""
+        return self._writer.crowded
 
     def _refuse_closed(self) -> None:
         if self._closed:
@@ -138,10 +149,12 @@ class LongTermMemory:
 
     def delete(self, key: str, *, namespace: str = "default", kind: EntryKind = "entry") -> bool:
         """Forget an entry; False when there was none."""
+        _refuse_unfit(namespace=namespace, key=key, kind=kind)
         return bool(self._writer.submit([entry_id(namespace, kind, key)]).result()[0])
 
     def clear(self, namespace: str) -> int:
         """Forget everything in a namespace; how many entries that were."""
+        _refuse_unfit(namespace=namespace)
         gone = 0
         while ids := self.record.ids(namespace, CLEAR_PAGE):
             gone += sum(self._writer.submit(ids).result())
@@ -179,13 +192,18 @@ class LongTermMemory:
             with suppress(ApxmError):
                 self._embeds().catch_up(EMBEDDED_AT_ONCE)
                 self._index_if_needed()
+                if self._left_over:
+                    self._left_over = False
+                    self._beside(self._compact_left_over)
 
     def _own(self, timeout_ms: float | None = None) -> None:
         """Take the folder for this process. LockedError names who has it."""
         with self._lock:
             self._refuse_closed()
             owner = self._owner = self._owner or Owner(self._folder())
-        owner.acquire(self._config.lock_timeout_ms if timeout_ms is None else timeout_ms)
+        if not owner.held:
+            owner.acquire(self._config.lock_timeout_ms if timeout_ms is None else timeout_ms)
+            self._left_over = self.record.deleted() > 0
 
     def _embeds(self) -> Embedding:
         with self._lock:
@@ -195,6 +213,7 @@ class LongTermMemory:
     # ---- reading -----------------------------------------------------------------------------------------------------
     def get(self, key: str, *, namespace: str = "default", kind: EntryKind = "entry") -> Entry | None:
         """The entry under `key`, or None."""
+        _refuse_unfit(namespace=namespace, key=key, kind=kind)
         return self.record.get(entry_id(namespace, kind, key), self._clock())
 
     def list(
@@ -211,8 +230,11 @@ class LongTermMemory:
 
         That is the order of their writes. An entry whose vector could only be made later gets a new seq then.
         """
+        _refuse_unfit(namespace=namespace, kind=kind, prefix=prefix)
         if type(limit) is not int or not 1 <= limit <= LIMIT_MAX:
             raise InvalidError(f"`limit` is {limit!r:.60}, expected a number of entries from 1 to {LIMIT_MAX:,}")
+        if type(after) is not int or not 0 <= after <= INT_MAX:
+            raise InvalidError(f"`after` is {after!r:.60}, expected the seq of an entry")
         return self.record.listed(namespace=namespace, kind=kind, prefix=prefix, where=where, after=after, limit=limit)
 
     def search(
@@ -227,6 +249,7 @@ class LongTermMemory:
         mode: Mode = "hybrid",
     ) -> Hits:
         """Entries that answer `query`, best first. `mode` says by what: vectors, words, or both (hybrid)."""
+        _refuse_unfit(namespace=namespace)
         return self._searches().search(
             query, namespace=namespace, kind=kind, limit=limit, min_score=min_score, where=where, mode=mode
         )
@@ -275,21 +298,21 @@ class LongTermMemory:
         """The index for a search that needs one. It is opened beside the search, which does without until then."""
         found = None if self._upkeep is None else self._upkeep.served()
         if found is None:
-            self._index_soon()
+            self._beside(self._catch_up)
         return found
 
     def _index_if_needed(self) -> None:
         """After a write: let the index take over what it lacks, if that is much, and searches will ask it."""
         if self._keeps().behind() >= INDEX_BEHIND_MAX and self.record.largest() > self._config.exact_max:
-            self._index_soon()
+            self._beside(self._catch_up)
 
-    def _index_soon(self) -> None:
-        """Open the index, on a thread of its own, and let it take over what it lacks."""
+    def _beside(self, work: Callable[[], None]) -> None:
+        """Do something to the index on a thread of its own, unless one is at work."""
         with self._lock:
             running = self._catching_up is not None and self._catching_up.is_alive()
             if self._closed or running or monotonic() < self._no_index_before:
                 return
-            self._catching_up = threading.Thread(target=self._catch_up, name="apxm-ltm-index")
+            self._catching_up = threading.Thread(target=work, name="apxm-ltm-index")
             self._catching_up.start()
 
     def _catch_up(self) -> None:
@@ -297,6 +320,10 @@ class LongTermMemory:
             self._keeps(timeout_ms=0).catch_up()
         except ApxmError:  # another process has the folder, the disk is full, chromadb is not there: searches are exact
             self._no_index_before = monotonic() + NO_INDEX_S
+
+    def _compact_left_over(self) -> None:
+        with suppress(ApxmError):  # an earlier process deleted something that it had no time to remove from the disk; nor have we
+            self._keeps(timeout_ms=0).compact()
 
     def verify(self, progress: Progress | None = None) -> Report:
         """Compare the index with the record."""
@@ -332,7 +359,7 @@ class LongTermMemory:
             record_bytes=sum(_size(path) for path in folder.glob("record.db*")),
             index_bytes=sum(_size(path) for one in indexes for path in one.rglob("*")),
             embedder=None if told is None else str(Fingerprint.from_map(json.loads(told))),
-            failure=None if self._embedding is None else self._embedding.failure,
+            failure=self.failure,
             owner=holder(folder),
             namespaces=spaces,
         )
@@ -365,12 +392,19 @@ class LongTermMemory:
         running = self._catching_up is not None and self._catching_up.is_alive()
         with suppress(ApxmError):  # what was deleted is found by nobody; its bytes leave when the next process compacts
             self._remove_expired()
-            if not running and self.record.deleted():
+            if self.record.deleted():
                 self._kept_by().sweep()
         if self._upkeep is not None:
             self._upkeep.close()
         if running and self._catching_up is not None:
             self._catching_up.join()
+
+
+def _refuse_unfit(**given: Any) -> None:
+    for name, one in given.items():
+        if one is not None and type(one) is not str:
+            raise InvalidError(f"`{name}` is {one!r:.60}, expected a text")
+        check(one, f"`{name}`")
 
 
 def _size(path: Path) -> int:

@@ -209,7 +209,7 @@ def _pragma(connection: sqlite3.Connection, name: str) -> Any:
     return connection.execute(f"PRAGMA {name}").fetchone()[0]
 
 
-def storage_error(error: sqlite3.Error | OSError, path: Path) -> StorageError | TransientError:
+def storage_error(error: sqlite3.Error | OSError | UnicodeDecodeError, path: Path) -> StorageError | TransientError:
     """What SQLite and the disk say, as an error of ours."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if isinstance(error, OSError):
@@ -234,5 +234,6 @@ _HINT = "`apxm doctor` looks at the folder; MemoryConfig.folder sets another"
 _DAMAGED = "put back a copy of the folder; or keep this one, and see what `apxm memory export` can read"
 _HINTS = {
     sqlite3.SQLITE_FULL: "the disk is full: make room, and write again; nothing that was acknowledged is lost",
+    sqlite3.SQLITE_CANTOPEN: "are folder and file yours? what was not closed properly is opened first by who may write it",
     sqlite3.SQLITE_READONLY: "it can be read, not written: are folder and file yours, and the disk not mounted read-only?",
 }

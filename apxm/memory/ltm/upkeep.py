@@ -106,6 +106,7 @@ class Upkeep:
         The first time it also compacts, if something was deleted that an earlier process did not compact.
         """
         with self._lock, suppress(_Closing):
+            self._go_on()
             self._with_index(progress, lambda index: None)
             first, self._opened_before = not self._opened_before, True
             if first and self._record.deleted():
@@ -149,8 +150,9 @@ class Upkeep:
         """Compact before the memory is closed, if something was deleted and it takes a moment; whether it was done.
 
         The index is not built again: it is deleted, and made anew when it is needed. A larger one waits for `compact`, or for
-        the first `catch_up` of the next process.
+        the first `catch_up` of the next process. Ends a `catch_up` that runs: only `close` comes after this.
         """
+        self._closing.set()
         with self._lock:
             if not self._record.deleted() or self._record.path.stat().st_size > SWEEP_BYTES_MAX:
                 return False
@@ -170,7 +172,7 @@ class Upkeep:
             index = self._let_go()
             if index is not None and not index.damaged:
                 fault("ltm.close.before_seal")
-                with suppress(StorageError):  # then the next process looks at it closely
+                with suppress(StorageError, IndexDamaged):  # then the next process looks at it closely
                     self._save(_State(index.generation, index.seq, _boot(), seal_of(index.path)))
 
     # ---- opening and repairing ---------------------------------------------------------------------------------------
@@ -187,7 +189,13 @@ class Upkeep:
 
     def _current(self, progress: Progress | None) -> Index:
         index = self._opened()
-        self._follow(index, progress, self._open_state(index))
+        try:
+            self._follow(index, progress, self._open_state(index))
+        except StorageError:
+            if index.damaged:  # no room: what it takes is worth more to the record
+                self._let_go()
+                self._remove_all_but(None)
+            raise
         return index
 
     def _opened(self) -> Index:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 TERMS_MAX = 32  # of a query, by their words; the others are left out
 PHRASE_MAX = 1_000  # words in a row that are looked for; more are in no text
-MATCHES_MAX = 2_000  # that the rare words of a query may have together
+MATCHES_MAX = 1_000  # that the rare words of a query may have together
 TRUNK_LEAST = 4  # letters of a word whose other forms are found too
 _WORDS = re.compile(r"[^\x00-\x20\x7f!-/:-@\[-`{-~]+")  # the tokenizer of SQLite decides on what is not ASCII
 _RATED = """SELECT e.id, -found.score FROM (
@@ -68,7 +68,10 @@ def _said(query: str) -> list[str]:
 
 
 def _candidates(ask: Ask, space: int | None, asked: Sequence[str], limit: int) -> str:
-    """What finds the candidates: any of the rare words, and where those have too few, all of the common ones together."""
+    """What finds the candidates: any of the rare words, and where those have too few, all of the common ones together.
+
+    Where all words are common and too few entries have all of them, the first word alone.
+    """
     terms = [term_of(word) for word in asked]
     if len(terms) == 1:
         return terms[0]

@@ -11,6 +11,7 @@ import threading
 from collections import deque
 from concurrent.futures import Future
 from contextlib import suppress
+from copy import copy
 from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -66,6 +67,11 @@ class Writer:
     def pending(self) -> bool:
         """Whether something was accepted that is not committed yet. Cheap: no lock."""
         return self._waiting > 0
+
+    @property
+    def crowded(self) -> bool:
+        """Whether so much waits that the next submission has to wait too. Cheap: no lock."""
+        return self._waiting >= WAITING_MAX or self._chars >= WAITING_CHARS_MAX
 
     def submit(self, writes: Sequence[Put | str]) -> Future[list[Any]]:
         """Accept writes; the future is done when they are committed, or failed. Waits while too many wait already."""
@@ -126,8 +132,6 @@ class Writer:
             with suppress(Exception):  # nobody waits for it, and those who come next must not wait in vain
                 self._then()
             with self._changed:
-                self._waiting -= sum(len(job.writes) for job in batch)
-                self._chars -= sum(job.chars for job in batch)
                 self._done += len(batch)
                 self._changed.notify_all()
 
@@ -158,10 +162,19 @@ class Writer:
                 for job in batch:  # only those fail that cannot be written
                     self._do([job])
                 return
-            for job in batch:
-                job.done.set_exception(error)
+            self._leave(batch)
+            for job in batch:  # to each an error of its own: it says where it was raised, and what it failed
+                job.done.set_exception(copy(error).with_traceback(error.__traceback__) if len(batch) > 1 else error)
             return
+        self._leave(batch)
         at = 0
         for job in batch:
             job.done.set_result(list(done[at : at + len(job.writes)]))
             at += len(job.writes)
+
+    def _leave(self, batch: Sequence[_Job]) -> None:
+        """They wait no more. Before anybody is told: what is done is not pending."""
+        with self._changed:
+            self._waiting -= sum(len(job.writes) for job in batch)
+            self._chars -= sum(job.chars for job in batch)
+            self._changed.notify_all()

@@ -1,5 +1,6 @@
 import pytest
 
+from apxm.errors import InvalidError
 from apxm.memory.matching import TEXT_CHARS_MAX, Query, fits, text_of
 
 
@@ -35,3 +36,20 @@ def test_where_compares_fields_as_json():
     assert not fits({}, {"a": None})
     assert not fits("text", {"a": 1})
     assert fits("text", None)
+    assert fits({"a": {"b": 1}}, {"a": {"b": 1}})
+
+
+def test_where_takes_the_conditions_of_long_term_memory():
+    value = {"n": 3, "tags": ["a", "b"], "deep": {"x": [1.5]}}
+    for where, found in (
+        ({"n": {"$gt": 2}}, True),
+        ({"n": {"$gt": 3}}, False),
+        ({"n": {"$in": [1, 3]}, "deep": {"x": [1.5]}}, True),
+        ({"n": {"$gt": 2}, "deep": {"x": [2]}}, False),
+        ({"tags": {"$contains": "b"}, "$not": {"n": 4}}, True),
+        ({"$or": [{"n": 4}, {"other": {"$exists": True}}]}, False),
+    ):
+        assert fits(value, where) is found, where
+    assert not fits("text", {"n": {"$ne": 1}})
+    with pytest.raises(InvalidError, match=r"there is no `\$near`"):
+        fits(value, {"n": {"$near": 3}})

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from apxm.errors import InvalidError
-from apxm.memory.stm import ENTRY_BYTES, MISSING, Change, ShortTermMemory, size_of
+from apxm.memory.stm import ENTRY_BYTES, MISSING, Change, ShortTermMemory, search, size_of
 from apxm.values import pack, unpack
 
 
@@ -47,7 +47,7 @@ def test_an_entry_keeps_the_labels_it_was_put_with_until_it_is_replaced():
     assert stm.find(("r", "s"), "k") == ("v", ("web", "user"))
     assert stm.find(("s",), "other") == ("v", ())
     assert stm.find(("s",), "nothing") == (MISSING, ())
-    assert {key: labels for key, *_, labels in stm.search(("s",), "v")} == {"k": ("web", "user"), "other": ()}
+    assert {key: labels for key, *_, labels in search([(stm, ("s",))], "v")} == {"k": ("web", "user"), "other": ()}
     stm.put("s", "k", "w")
     assert stm.find(("s",), "k") == ("w", ())
 
@@ -97,7 +97,7 @@ def test_a_time_to_live_ends_for_every_reader_at_once(clock):
     clock.now = 0.999
     assert get(stm, "k") == 1
     clock.now = 1.0
-    assert stm.search(("s",), "k") == []
+    assert search([(stm, ("s",))], "k") == []
     assert stm.snapshot() == {"entries": []}
     assert len(stm) == 0
     assert get(stm, "k") is None
@@ -162,6 +162,18 @@ def test_changes_are_told_after_they_happened(clock):
     ]
 
 
+def test_what_lapsed_is_told_of_though_a_wider_scope_has_the_key(clock):
+    told = []
+    stm = memory(clock=clock, on_change=told.append)
+    stm.put("wide", "k", 1)
+    stm.put("narrow", "k", 2, ttl_ms=10)
+    assert (stm.holds(("narrow",), "k"), stm.holds(("other",), "k")) == (True, False)
+    clock.now = 1.0
+    assert stm.holds(("narrow",), "k") is False
+    assert get(stm, "k", "narrow", "wide") == 1
+    assert told[2:] == [Change("expire", "narrow", "k")]
+
+
 def test_a_listener_may_use_the_memory():
     stm = memory(on_change=lambda change: get(stm, change.key))
     stm.put("s", "k", 1)
@@ -223,11 +235,11 @@ def test_search_ranks_by_words_then_by_age():
     stm.put("s", "apple", {"kind": "fruit", "text": "a red apple"})
     stm.put("s", "brick", {"kind": "stone", "text": "a red brick"})
     stm.put("s", "note", "nothing of interest")
-    assert [(key, score) for key, _, score, _ in stm.search(("s",), "red apple")] == [("apple", 0.725), ("brick", 0.3)]
-    assert [key for key, *_ in stm.search(("s",), "red", limit=1)] == ["brick"]  # the newer of two equals
-    assert [key for key, *_ in stm.search(("s",), "red apple", min_score=0.5)] == ["apple"]
-    assert [key for key, *_ in stm.search(("s",), "red", where={"kind": "fruit"})] == ["apple"]
-    assert stm.search(("s",), "") == []
+    assert [(key, score) for key, _, score, _ in search([(stm, ("s",))], "red apple")] == [("apple", 0.725), ("brick", 0.3)]
+    assert [key for key, *_ in search([(stm, ("s",))], "red", limit=1)] == ["brick"]  # the newer of two equals
+    assert [key for key, *_ in search([(stm, ("s",))], "red apple", min_score=0.5)] == ["apple"]
+    assert [key for key, *_ in search([(stm, ("s",))], "red", where={"kind": "fruit"})] == ["apple"]
+    assert search([(stm, ("s",))], "") == []
 
 
 def test_a_key_in_a_narrower_scope_hides_the_one_in_a_wider():
@@ -236,9 +248,9 @@ def test_a_key_in_a_narrower_scope_hides_the_one_in_a_wider():
     stm.put("agent", "plan", "new plan")
     stm.put("run", "plan", "old plan")
     stm.put("other", "plan", "not mine")
-    assert stm.search(("agent", "run"), "plan") == [("plan", "new plan", 1.0, ())]
+    assert search([(stm, ("agent", "run"))], "plan") == [("plan", "new plan", 1.0, ())]
     stm.put("agent", "plan", 3)
-    assert stm.search(("agent", "run"), "old") == []
+    assert search([(stm, ("agent", "run"))], "old") == []
 
 
 def test_sizes_follow_what_a_value_holds():

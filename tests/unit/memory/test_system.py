@@ -1,8 +1,14 @@
+import subprocess
+import sys
+import textwrap
+import threading
+
 import numpy as np
 import pytest
 
 from apxm.config import MemoryConfig
-from apxm.errors import InvalidError, ValueRefused
+from apxm.errors import ConfigError, InvalidError, ValueRefused
+from apxm.memory.ltm.entry import Put
 from apxm.memory.system import MemorySystem
 from apxm.values import pack, unpack
 
@@ -24,6 +30,8 @@ def test_agents_of_a_run_see_their_own_and_what_the_run_shares():
     other.put("s", "mine now")
     assert (mine.get("s"), other.get("s")) == ("shared", "mine now")
     assert mine.view("reader") is other
+    fresh = MemorySystem().run("r").view("a", "main")
+    assert fresh.view("a", "main") is fresh  # with nothing in it, too
     assert mine.view("writer") is mine
 
 
@@ -36,7 +44,7 @@ def test_a_flow_has_a_scope_of_its_own_when_asked_for():
     assert flow.get("k") == 1
     with pytest.raises(InvalidError, match=r"no memory scope `flow` here; make a view"):
         memory.put("k", 3, scope="flow")
-    with pytest.raises(InvalidError, match=r"expected run, agent or flow"):
+    with pytest.raises(InvalidError, match=r"expected run, agent, flow or session"):
         memory.put("k", 3, scope="team")
 
 
@@ -72,14 +80,16 @@ def test_only_values_that_may_leave_a_run_are_stored():
         memory.put("k", 1, ttl_ms=0)
 
 
-def test_tiers_that_come_later_say_so():
+def test_what_is_no_tier_says_so():
     memory = MemorySystem().run("r")
-    with pytest.raises(InvalidError, match=r"`ltm` comes with the long-term memory; this version has `stm`, `epi"):
-        memory.get("k", tier="ltm")
-    with pytest.raises(InvalidError, match=r"`ltm` comes with"):
-        memory.search("k", tier="ltm")
-    with pytest.raises(InvalidError, match=r"no memory tier `disk`; expected stm, episodic, all, ltm"):
-        memory.put("k", 1, tier="disk")
+    for use in (
+        lambda: memory.put("k", 1, tier="disk"),
+        lambda: memory.get("k", tier="disk"),
+        lambda: memory.search("k", tier="disk"),
+        lambda: memory.delete("k", tier="disk"),
+    ):
+        with pytest.raises(InvalidError, match="no memory tier `disk`; expected stm, ltm, episodic, all"):
+            use()
 
 
 def test_what_is_put_on_record_is_read_by_its_type_newest_first_by_its_agent_in_every_run():
@@ -206,9 +216,106 @@ def test_closing_the_system_forgets_every_run():
     assert (one.get("k"), system.open_runs) == (None, 0)
 
 
-def test_changes_of_a_run_can_be_watched():
+def test_what_changes_in_short_term_memory_can_be_watched_and_no_longer():
     told = []
-    memory = MemorySystem().run("r", "me", on_change=told.append)
-    memory.put("k", 1)
-    memory.put("k", 1, scope="run")
-    assert [(change.kind, change.scope, change.key) for change in told] == [("put", "agent:me", "k"), ("put", "run", "k")]
+    system = MemorySystem()
+    before = system.run("before", "me")
+    before.put("k", 0)
+    end = system.subscribe(lambda whose, change: told.append((whose, change.kind, change.scope, change.key)))
+    other = system.subscribe(lambda whose, change: None)
+    before.put("k", 1)
+    after = system.run("after", "me", session="chat")
+    after.put("k", 1, scope="run")
+    after.put("k", 1, scope="session")
+    system.session("chat").delete("k")
+    end()
+    before.put("k", 2)
+    assert told == [
+        ("before", "put", "agent:me", "k"),
+        ("after", "put", "run", "k"),
+        ("chat", "put", "session", "k"),
+        ("chat", "delete", "session", "k"),
+    ]
+    other()
+    assert before._stm.on_change is None  # who has nobody to tell pays nothing for it
+
+
+def test_nothing_of_long_term_memory_is_loaded_or_made_before_it_is_used(tmp_path):
+    code = f"""
+        import sys
+        from apxm import Runtime, RuntimeConfig, RunOptions, flow, step
+        from pathlib import Path
+
+        @flow
+        def main(q: str):
+            kept = step.umem("k", q, scope="session")
+            return step.fence(step.qmem(key="k", order_after=kept))
+
+        state = Path({str(tmp_path / "state")!r})
+        with Runtime(RuntimeConfig(state_dir=str(state))) as runtime:
+            assert runtime.execute(main, q="x", run=RunOptions(session="s")).value == "x"
+        loaded = [name for name in sys.modules if name.startswith("apxm.memory.ltm.") or name in ("numpy", "chromadb")]
+        assert not loaded, loaded
+        assert not state.exists()
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+def test_without_a_folder_there_is_no_long_term_memory():
+    memory = MemorySystem().run("r")
+    with pytest.raises(ConfigError, match="no folder to keep anything in"):
+        memory.put("k", 1, tier="ltm")
+    assert memory.get("k", "nothing", tier="all") == "nothing"
+
+
+def test_a_closed_system_opens_nothing(tmp_path):
+    system = MemorySystem(folder=lambda: tmp_path)
+    run, chat = system.run("r"), system.session("chat")
+    run.put("k", 1, tier="ltm")
+    chat.put("k", 1)
+    system.close()
+    system.close()
+    assert chat.get("k") is None
+    with pytest.raises(InvalidError, match="closed"):
+        run.put("k", 2, tier="ltm")
+    with pytest.raises(InvalidError, match="this memory is closed"):
+        _ = MemorySystem.ltm.fget(_closed(tmp_path))
+
+
+def _closed(folder):
+    system = MemorySystem(folder=lambda: folder)
+    system.close()
+    return system
+
+
+def test_a_fence_is_nothing_to_wait_for_once_everything_is_written(tmp_path):
+    system = MemorySystem(folder=lambda: tmp_path)
+    run = system.run("r")
+    assert run.fence() == []
+    run.put("k", 1, tier="ltm")
+    assert run.fence() == []
+    written = [run.submit(f"k{number}", number) for number in range(50)]
+    for one in run.fence():
+        one.result(timeout=10)
+    assert all(one.done() for one in written)
+    system.close()
+
+
+def test_who_stores_does_not_block_however_many_writes_wait(tmp_path, monkeypatch):
+    monkeypatch.setattr("apxm.memory.ltm.writer.WAITING_MAX", 50)
+    system = MemorySystem(folder=lambda: tmp_path)
+    writer = system.ltm._writer
+    commit, go = writer._commit, threading.Event()
+    writer._commit = lambda writes: (go.wait(10), commit(writes))[1]
+    crowd = system.ltm.submit([Put("other", f"k{number}", number, "") for number in range(50)])
+    assert system.ltm.crowded
+    run = system.run("r")
+    stored = [run.submit(f"mine{number}", number) for number in range(3)]  # and this came back
+    assert not any(one.done() for one in stored)
+    go.set()
+    for one in (crowd, *stored):
+        one.result(timeout=30)
+    assert run.get("mine2", tier="ltm") == 2
+    assert not system.ltm.crowded
+    system.close()

@@ -5,6 +5,7 @@ import time
 import numpy as np
 import pytest
 
+from apxm.memory.ltm import exact
 from apxm.memory.ltm.entry import Put, entry_id
 from apxm.memory.ltm.exact import Matrices, scored
 from apxm.memory.ltm.record import Record
@@ -139,13 +140,29 @@ def test_a_search_goes_on_with_what_was_there_when_it_began(record):
     unit = np.eye(DIMENSION, dtype=np.float32)
     a = put(record, "a", unit[0])
     matrices = Matrices(record)
-    before = matrices.scored("n", unit[0])
+    rows = matrices._rows("n", 0, DIMENSION)
+    with rows.lock:
+        rows.follow(record)
+        search = rows.view()
     put(record, "a", unit[1])
+    assert matrices.nearest("n", unit[1], 1) == [(a, 1.0)]
+    assert search(unit[0]).best(9) == [(a, 1.0)]
     for i in range(3_000 // 100):  # more than fits in the rows that are there
         record.write([(Put("n", f"k{i}-{j}", 1, ""), unit[2].tobytes()) for j in range(100)], [])
     assert matrices.nearest("n", unit[1], 1) == [(a, 1.0)]
-    assert before.best(9) == [(a, 1.0)]
+    assert search(unit[0]).best(9) == [(a, 1.0)]
     assert len(matrices.scored("n", unit[0]).best(9_999)) == 3_001
+
+
+def test_deletes_that_nobody_can_tell_any_more_are_noticed(record):
+    unit = np.eye(DIMENSION, dtype=np.float32)
+    put(record, "gone", unit[0])
+    stays = put(record, "stays", unit[0])
+    matrices = Matrices(record)
+    assert len(matrices.nearest("n", unit[0], 9)) == 2
+    delete(record, "gone")
+    record.prune(record.last_seq())
+    assert matrices.nearest("n", unit[0], 9) == [(stays, 1.0)]
 
 
 def test_rows_of_what_was_deleted_do_not_pile_up(record):
@@ -221,3 +238,13 @@ def test_some_vectors_are_scored_by_themselves():
     found = scored({"b": unit[0].tobytes(), "a": (unit[0] * 4).tobytes(), "c": unit[1].tobytes(), "d": b"1234"}, unit[0])
     assert found.best(9) == [("a", 1.0), ("b", 1.0), ("c", 0.0)]
     assert scored({}, unit[0]).best(9) == []
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_an_older_numpy_finds_the_same(record, monkeypatch, seed, known):
+    source = np.random.default_rng(seed)
+    rows = vectors(source, 50)
+    record.write([(Put("n", f"k{i}", 1, ""), row.tobytes()) for i, row in enumerate(rows)], [])
+    monkeypatch.setattr(exact, "_VECDOT", known and exact._VECDOT)
+    stored = {entry_id("n", "entry", f"k{i}"): row for i, row in enumerate(rows)}
+    assert same(Matrices(record).nearest("n", rows[7], 9), plain(stored, rows[7], 9))

@@ -81,8 +81,10 @@ def test_nothing_is_near_in_a_namespace_that_has_nothing(index: Index) -> None:
     assert index.nearest("space", vectors(1)[0], 0) == []
 
 
-def test_more_ids_than_chroma_takes_at_once(index: Index) -> None:
-    ids = [str(number) for number in range(BATCH_MAX + 500)]
+def test_more_ids_than_chroma_takes_at_once(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert index._client.get_max_batch_size() >= BATCH_MAX
+    monkeypatch.setattr("apxm.memory.ltm.index.BATCH_MAX", 10)
+    ids = [str(number) for number in range(37)]
     index.upsert("space", ids, vectors(len(ids)))
     assert len(index.ids(collection_name("space"))) == len(ids)
     index.delete("space", ids[:-1])
@@ -115,10 +117,11 @@ def test_closing_waits_for_who_asks_and_then_nothing_is_left_open(index: Index) 
     asking.wait(60)
     closer.start()
     closer.join(0.05)
-    assert closer.is_alive()
+    waits = closer.is_alive()
     go_on.set()
     closer.join(60)
     thread.join()
+    assert waits
     assert not index.usable
     with pytest.raises(IndexDamaged, match="closed"):
         index.nearest("space", vectors(1)[0], 1)
@@ -168,6 +171,11 @@ def test_chroma_says_nothing(index: Index, capfd: pytest.CaptureFixture[str], ca
         index.close()
     assert capfd.readouterr() == ("", "")
     assert [record for record in caplog.records if record.name.startswith("chroma")] == []
+
+
+def test_a_folder_that_takes_no_index_is_an_error_of_storage(folder: Path) -> None:
+    with pytest.raises(StorageError, match="No such file or directory; searches do without it"):
+        Index.make(folder / "missing", 1, FINGERPRINT)
 
 
 def test_without_chromadb_it_is_said_what_to_install(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from apxm.errors import FailureClass, LockedError, StorageError
-from apxm.memory.ltm.owner import FILE, Owner
+from apxm.memory.ltm.owner import FILE, Owner, holder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -147,7 +147,23 @@ def test_a_child_that_outlives_the_owner_does_not_keep_the_folder(tmp_path: Path
     with held_elsewhere(tmp_path, before_waiting="import os\nif os.fork() == 0: sys.stdin.read(); os._exit(0)") as process:
         process.kill()
         process.wait()
-        Owner(tmp_path).acquire(60_000)  # the child may not have run yet
+        Owner(tmp_path).acquire(10_000)  # the child may not have run yet
+
+
+def test_anybody_may_ask_who_owns_a_folder(tmp_path: Path) -> None:
+    assert holder(tmp_path) is None
+    owner = Owner(tmp_path)
+    owner.acquire(0)
+    assert holder(tmp_path) == "this process"
+    owner.release()
+    assert holder(tmp_path) is None
+    with held_elsewhere(tmp_path) as process:
+        assert f"process {process.pid} on {socket.gethostname()} since " in (holder(tmp_path) or "")
+        process.kill()
+        process.wait()
+        assert holder(tmp_path) is None
+    (tmp_path / FILE).write_text("nonsense")
+    assert holder(tmp_path) is None
 
 
 def test_a_lock_file_that_was_deleted_is_made_again(tmp_path: Path) -> None:

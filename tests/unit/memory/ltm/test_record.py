@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import sqlite3
+import sys
 import threading
 from typing import TYPE_CHECKING
 
@@ -180,7 +181,9 @@ def test_arrays_come_back(record, dtype):
     assert found["array"].dtype == array.dtype
 
 
-def test_tensors_come_back(record):
+def test_tensors_come_back(record, long_run):
+    if not long_run and "torch" not in sys.modules:
+        pytest.skip("torch takes seconds to load")
     torch = pytest.importorskip("torch")
     tensors = [torch.arange(6).reshape(2, 3), torch.tensor(1.5, dtype=torch.bfloat16), torch.zeros(0)]
     record.write([put("k", value=tensors)], [])

@@ -174,7 +174,8 @@ def test_a_filter_is_kept_however_few_pass_it(place):
 
 def test_a_filter_holds_for_the_key_too(place):
     place.put("text", keys=["the key"], metadata={"colour": "red"})
-    assert place.texts("the key", where={"colour": "green"}) == []
+    place.put("some words", keys=["another"], metadata={"colour": "green"})
+    assert "text" not in place.texts("the key", where={"colour": "green"})
     assert place.texts("the key", where={"colour": "red"}) == ["text"]
 
 
@@ -230,8 +231,36 @@ def test_an_exact_search_finds_what_brute_force_finds(place, seed, long_run):
         assert agree(hits, by_vector(place, query, limit, lambda entry: entry.metadata["even"]), place, query)
 
 
+def test_a_score_is_what_vectors_words_and_phrases_say_of_every_entry(place, seed, long_run):
+    """Each score is put together anew, term by term, for every entry of a store so small that all are candidates."""
+    choose = random.Random(seed)
+    place.put(*{some_text(choose, 5): None for _ in range(DEPTH - 10)})
+    entries = place.record.listed(namespace="default", kind=None, prefix="", where=None, after=0, limit=1_000)
+    for _ in range(100 if long_run else 10):
+        query = some_text(choose, choose.randint(1, 3))
+        vector, words = place.embedder.embed_query(query), dict.fromkeys(query.split())
+        bm25 = dict(place.record.lexical("default", query, 1_000, None))
+        best = max(bm25, key=lambda id: (bm25[id], -list(bm25).index(id)), default=None)
+        expected = {}
+        for entry in entries:
+            cosine = max(0.0, float(np.frombuffer(place.record.vectors([entry.id])[entry.id], "<f4") @ vector))
+            there = next(one for one in entries if one.id == best).text.split() if best else []
+            coverage = sum(word in there for word in words) / len(words)
+            share = bm25.get(entry.id, 0.0) / bm25[best] * coverage if best else 0.0
+            score = 1 - (1 - cosine) * (1 - 0.9 * share)
+            whole = len(query.split()) > 1 and f" {query} " in f" {entry.text} "
+            score = 0.9 + 0.1 * score if whole else 0.9 * score
+            expected[entry.id] = 1.0 if entry.text == query else score
+        hits = place.searcher.search(query, limit=DEPTH)
+        assert {hit.entry.id for hit in hits} >= {id for id, score in expected.items() if score > 1e-5}
+        assert [hit.score for hit in hits] == pytest.approx([expected[hit.entry.id] for hit in hits], abs=1e-4)
+
+
 class Neighbours:
-    """What an index does, exactly: the nearest of what it has taken in, which may be old."""
+    """What an index does, but exactly, so that results can be compared: the nearest of what it has taken in, which may be old.
+
+    The real one is asked in tests/integration/test_retrieval.py.
+    """
 
     def __init__(self, place):
         self.rows = {}
@@ -261,9 +290,9 @@ def test_an_index_that_lags_changes_no_result(places, seed, long_run):
     place = places(exact_max=0)
     index = place.index = Neighbours(place)
     exact = Searcher(place.record, Matrices(place.record), place.embedder, exact_max=20_000)
-    texts = [some_text(choose) for _ in range(150)]
+    texts = [some_text(choose) for _ in range(400)]
     for _ in range(60 if long_run else 6):
-        some = choose.sample(texts, 40)
+        some = choose.sample(texts, 160)  # more than a search asks for at first
         place.put(*some, keys=[text[:20] for text in some], metadata={"even": choose.random() < 0.5})
         gone = choose.choice(some)
         place.record.write([], [entry_id("default", "entry", gone[:20])])
@@ -288,6 +317,8 @@ def test_an_index_is_asked_for_more_until_enough_pass_and_no_further(places):
     index.asked.clear()
     assert len(place.texts("apple", mode="vector", where={"colour": "green"})) == 10
     assert index.asked == []  # so few pass that they are looked at by themselves
+    assert place.texts("?!") == place.texts("?!", mode="vector") == []
+    assert index.asked == []  # nothing is near to nothing
     assert len(place.texts("apple", mode="vector", where={"colour": "red"}, limit=50)) == 50
     assert index.asked
 

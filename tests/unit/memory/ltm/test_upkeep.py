@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import shutil
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
-from apxm.errors import EmbedderError, TransientError
+from apxm.errors import EmbedderError, StorageError, TransientError
 from apxm.fault import at_faults
 from apxm.memory.embed.hashing import HashingEmbedder
 from apxm.memory.ltm.comparison import FIRST_IDS
@@ -81,6 +83,27 @@ def test_what_was_sealed_is_opened_again_and_not_built(store: Store) -> None:
 def test_what_was_left_open_is_compared_and_then_used(store: Store) -> None:
     store.put(["one", "two"])
     store.upkeep.catch_up()
+    again = store.left_open()
+    report = again.upkeep.verify()
+    assert report.ok
+    assert "compared after a crash" in report.index
+    assert generations(again.folder) == [1]
+    again.close()
+
+
+@pytest.mark.parametrize("step", ["before_delete", "after_delete", "before_upsert", "after_upsert", "before_watermark"])
+def test_a_crash_between_index_and_number_costs_no_new_build(store: Store, step: str) -> None:
+    store.put(["one", "two"])
+    store.upkeep.catch_up()
+    store.put(["two", "three"], text="new")
+    store.delete(["one"])
+
+    def die(site: str) -> None:
+        if site == f"ltm.index.{step}":
+            raise _Death
+
+    with at_faults(die), pytest.raises(_Death):
+        store.upkeep.catch_up()
     again = store.left_open()
     report = again.upkeep.verify()
     assert report.ok
@@ -295,10 +318,9 @@ def test_compacting_leaves_nothing_of_what_was_deleted_or_replaced(store: Store)
 
 
 def test_sweeping_leaves_nothing_either_and_the_index_comes_back(store: Store) -> None:
-    assert not store.upkeep.sweep()
     ids = store.put(["gone", "kept"])
     store.upkeep.catch_up()
-    assert not store.upkeep.sweep()
+    assert len(hits(store.folder, vector_bytes(store, text_for("gone")))) > 1
     store.delete(["gone"])
     assert store.upkeep.sweep()
     for needle in (text_for("gone").encode(), vector_bytes(store, text_for("gone"))):
@@ -307,6 +329,25 @@ def test_sweeping_leaves_nothing_either_and_the_index_comes_back(store: Store) -
     again = store.again()
     again.upkeep.catch_up()
     assert again.nearest(text_for("kept"), 9) == ids[1:]
+    again.close()
+
+
+def test_sweeping_does_nothing_where_nothing_was_deleted_or_where_it_would_take_long(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.put(["gone", "kept", "more"])
+    store.upkeep.catch_up()
+    again = store.again()
+    assert not again.upkeep.sweep()
+    again.delete(["gone"])
+    monkeypatch.setattr("apxm.memory.ltm.upkeep.SWEEP_MAX", 1)
+    assert not again.upkeep.sweep()
+    monkeypatch.setattr("apxm.memory.ltm.upkeep.SWEEP_MAX", 2)
+    monkeypatch.setattr("apxm.memory.ltm.upkeep.SWEEP_BYTES_MAX", 1)
+    assert not again.upkeep.sweep()
+    assert generations(again.folder) == [1]
+    monkeypatch.undo()
+    assert again.upkeep.sweep()
     again.close()
 
 
@@ -331,6 +372,38 @@ def test_an_index_behind_pruned_deletions_is_built_again(store: Store) -> None:
     assert generations(again.folder) == [2]
     assert again.upkeep.verify().ok
     again.close()
+
+
+def test_on_a_full_disk_the_index_makes_room_for_the_record(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.put(["one"])
+    store.upkeep.catch_up()
+    store.put(["two"])
+    usage = shutil.disk_usage(store.folder)
+    with monkeypatch.context() as full:
+        full.setattr(shutil, "disk_usage", lambda _: usage._replace(free=0))
+        _index(store)._client.close()  # whatever Chroma says then
+        with pytest.raises(StorageError, match="make room"):
+            store.upkeep.catch_up()
+    assert generations(store.folder) == []
+    assert store.upkeep.served() is None
+    store.upkeep.catch_up()
+    assert len(store.nearest(text_for("two"), 9)) == 2
+
+
+def test_a_forked_child_neither_uses_nor_closes_the_index_of_its_parent(store: Store) -> None:
+    (id,) = store.put(["one"])
+    store.upkeep.catch_up()
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            store.upkeep.close()
+            code = 0 if store.upkeep.served() is None else 2
+        finally:
+            os._exit(code)
+    assert os.waitpid(child, 0)[1] == 0
+    assert store.nearest(text_for("one"), 1) == [id]
+    assert json.loads(store.record.meta("index") or "")["seal"] is None
 
 
 class _Failing(HashingEmbedder):

@@ -47,6 +47,12 @@ TEXTS = (
     "%",
 )
 NUMBERS = (0, 1, -1, 2, 1.0, 0.1 + 0.2, 0.3, 1e300, 5e-324, -0.0, 2**63 - 1, -(2**63), 2**53, 2**53 + 1, 9007199254740992.0)
+ALIKE = (
+    (True, 1, 1.0, "1", "true", ["1"]),
+    (None, False, 0, -0.0, "", "null", [], [""]),
+    ("a", "a\0", "a\0b", "a\1", "A", ["a"], ["a\0"]),
+    (2**53, 2**53 + 1, 2.0**53, str(2**53)),
+)
 
 
 @pytest.fixture(scope="module")
@@ -111,10 +117,10 @@ def test_the_sql_of_a_filter_says_what_the_filter_says(db, seed, long_run):
     for _ in range(100_000 if long_run else 3_000):
         fields = {name: any_value(rng) for name in rng.choices(NAMES, k=rng.randrange(5))}
         where = any_where(rng)
-        if fields and rng.random() < 0.5:
-            name = rng.choice(list(fields))
-            if not name.startswith("$"):
-                where[name] = rng.choice((fields[name], {"$in": [fields[name]]}))
+        if rng.random() < 0.7:
+            name, alike = rng.choice([one for one in NAMES if not one.startswith("$")]), rng.choice(ALIKE)
+            fields[name], wanted = rng.choice(alike), rng.choice(alike)
+            where[name] = rng.choice((wanted, {"$in": [wanted]}, {"$ne": wanted}))
         expected = fits(fields, where)
         assert in_sql(db, fields, where) is expected, (fields, where)
         hits += expected

@@ -114,14 +114,14 @@ def test_who_waits_for_the_owner_waits_once(writer, disk):
             return True
 
         def __getitem__(self, key: str) -> BaseException:
-            return LockedError("somebody has it")
+            return LockedError("somebody has it", hint="wait")
 
     disk.fails = Locked()
     futures = [writer.submit([put(key)]) for key in "abc"]
     disk.go.set()
-    for future in futures:
-        with pytest.raises(LockedError):
-            future.result(10)
+    errors = [future.exception(10) for future in futures]
+    assert [(type(error), str(error)) for error in errors] == [(LockedError, "somebody has it; wait")] * 3
+    assert len(set(map(id, errors))) == 3  # what is noted on one is not on the others
     assert asked == ["0", "a"]  # one try for the three of them
 
 
@@ -140,9 +140,10 @@ def test_who_brings_more_than_fits_waits(disk, monkeypatch):
 
     thread = threading.Thread(target=bring)
     thread.start()
-    assert not accepted.wait(0.05)
+    waits = not accepted.wait(0.05)
     disk.go.set()
     thread.join(10)
+    assert waits
     assert disk.batches[1:] == [["a"], ["b"]]
     writer.close()
     assert (writer._waiting, writer._chars) == (0, 0)
