@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 FailurePolicy = Literal["fail_fast", "continue"]
 EpisodeContent = Literal["off", "digest", "text"]
+SESSION_CHARS_MAX = 1_000  # of its name
 
 
 def _at_least(name: str, value: float | None, least: float) -> None:
@@ -147,7 +148,8 @@ class RunOptions:
     `fail_fast` (the first failure ends the run) or `continue`. `wait` lets a run without a deadline wait for a person
     without end: see PAUSE. `trace` keeps every event, so that `result.events()` and the timings per node exist.
     `message_depth` is for a host that runs a flow because a message came: the `depth` of its envelope, from which
-    messages of the run count on.
+    messages of the run count on. Runs of one `session` share the short-term memory of that name, for as long as the runtime
+    keeps it.
     """
 
     deadline_s: float | None = None
@@ -162,6 +164,7 @@ class RunOptions:
     message_depth: int = 0
     metadata: Mapping[str, str] = field(default_factory=dict)
     machines: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    session: str | None = None
 
     def __post_init__(self) -> None:
         _at_least("RunOptions.deadline_s", self.deadline_s, 0)
@@ -175,6 +178,10 @@ class RunOptions:
             kind = type(self.machines).__name__
             raise ConfigError(
                 f"RunOptions.machines is a {kind}, expected a map by agent", hint="pass on what result.machines gave"
+            )
+        if self.session is not None and (not isinstance(self.session, str) or not 0 < len(self.session) <= SESSION_CHARS_MAX):
+            raise ConfigError(
+                f"RunOptions.session is {self.session!r:.60}, expected a name of 1 to {SESSION_CHARS_MAX:,} characters"
             )
         for name in ("grants", "trust"):
             given = getattr(self, name)

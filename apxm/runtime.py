@@ -7,7 +7,7 @@ import itertools
 import os
 import secrets
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from operator import itemgetter
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from apxm.artifact import Artifact
+    from apxm.config import MemoryConfig
     from apxm.coordination.peers import Peers
     from apxm.graph.model import Graph, Program
     from apxm.graph.operation import Effect
@@ -81,7 +82,10 @@ class Runtime:
         self.models = ModelRegistry(prompts=read_prompts(self.config.prompt_config))
         if model is not None:
             self.models.register(model.name, model, default=True)
-        self.memory = MemorySystem(self.config.memory_config, clock=clock, wall_clock=wall_clock)
+        self.memory = MemorySystem(
+            self.config.memory_config, folder=self._memory_folder, clock=clock, wall_clock=wall_clock, secrets=_secrets
+        )
+        self._run_type = _run_type(self.config.memory_config)
         self._capabilities = CapabilitySystem()
         self._flows = FlowRegistry()
         self.coordination = CoordinationSystem(self._state_folder, clock=clock, wall_clock=wall_clock)
@@ -137,6 +141,16 @@ class Runtime:
         if given is not None:
             return private_folder(os.path.abspath(os.path.expanduser(given)), "RuntimeConfig.state_dir")
         return private_folder(xdg_folder("XDG_STATE_HOME", "~/.local/state", os.environ), "default")
+
+    def _memory_folder(self) -> Path:
+        """Where long-term memory is kept, and episodes in SQLite: asked for, and made, when they are first used."""
+        from apxm.settings.state import MEMORY, private_folder
+
+        given = self.config.memory_config.folder
+        if given is None:
+            return private_folder(str(self._state_folder() / "memory"), "default", what=MEMORY)
+        given = os.path.abspath(os.path.expanduser(given))
+        return private_folder(given, "MemoryConfig.folder", what=MEMORY, setting="memory.folder")
 
     @property
     def peers(self) -> Peers:
@@ -277,7 +291,7 @@ class Runtime:
         if type(dag) is not ExecutionDag:
             dag = self._dag_of(dag)
         binding, agents = self._binding_of(dag, options)
-        state = LocalRun(
+        state = self._run_type(
             binding,
             arguments_of(dag, parameters, named) if dag.parameters or parameters or named else [],
             run_id=options.run_id or f"{self._prefix}-{next(self._numbers)}",
@@ -335,6 +349,7 @@ class Runtime:
                     *(self._capabilities, self.models, agents, window, options.check),
                     coordination=self.coordination,
                     waits=waits,
+                    episodes_wait=self.config.memory_config.episodic == "sqlite",
                 )
                 bound = binder.bind(dag), agents
             self._bindings[key] = bound
@@ -350,6 +365,7 @@ class Runtime:
             explicit=True,
             coordination=self.coordination,
             waits=options.wait or options.deadline_s is not None,
+            episodes_wait=self.config.memory_config.episodic == "sqlite",
         )
         return binder.bind(dag)
 
@@ -425,3 +441,19 @@ class Runtime:
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         await asyncio.to_thread(self.close)
+
+
+def _run_type(config: MemoryConfig) -> type[LocalRun]:
+    """What a run is: one of its own where every firing is put on record."""
+    if config.episode_scope == "effects" or config.episodic == "off":
+        return LocalRun
+    from apxm.engine.noting import NotedRun, TellingRun
+
+    return NotedRun if config.episode_content == "off" else TellingRun
+
+
+def _secrets() -> Iterable[str]:
+    """The secrets that the settings of this process referred to."""
+    from apxm.settings.secret import resolved
+
+    return resolved()

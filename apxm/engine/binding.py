@@ -49,7 +49,9 @@ class Binder:
         explicit: bool = False,
         coordination: CoordinationSystem | None = None,
         waits: bool = False,
+        episodes_wait: bool = False,
     ) -> None:
+        self._episodes_wait = episodes_wait
         self._check, self._explicit = check, explicit
         self._coordination, self._waits = coordination, waits
         self.agents = agents
@@ -157,6 +159,7 @@ class Binder:
             waits=self._waits,
             siblings=dag.siblings,
             late=partial(self.late, dag),
+            episodes_wait=self._episodes_wait,
         )
         first, size, table = len(dag.parameters), len(dag), dag.attributes.table
         labels: dict[int, set[str]] = {}

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from apxm.engine.agents import Agents
     from apxm.llm.registry import ModelRegistry
     from apxm.memory.episodic import Episodes
-    from apxm.memory.system import MemorySystem, RunMemory
+    from apxm.memory.run import RunMemory
+    from apxm.memory.system import MemorySystem
     from apxm.observability.events import Event
     from apxm.scheduler.binding import Binding
 
@@ -129,9 +130,9 @@ class Firer(Tiers):
     # ---- what handlers may use -------------------------------------------------------------------------------------
     @property
     def memory(self) -> RunMemory:
-        """The short-term memory of this run, made when first used."""
+        """The memory of this run, made when first used."""
         if self._memory is None:
-            self._memory = self._memories.run(self.run_id)
+            self._memory = self._memories.run(self.run_id, session=self._options.session)
             for agent, values in self._agents.values():
                 for key, value in values.items():
                     self._memory.view(agent).keep(key, value)

@@ -93,6 +93,11 @@ class Services:
     waits: bool = False  # the run may wait for a person without end: it was told to, or it has a deadline
     siblings: Mapping[tuple[str, str], ExecutionDag] = field(default_factory=dict)  # the flows of the program of the node
     late: Callable[[str, str], Body] = _nothing_late  # `call` for what only a run asks for: binds it where it is not bound
+    episodes_wait: bool = False  # they are on disk
+
+    def memory_waits(self, tier: str) -> bool:
+        """Whether who uses this tier of memory may have to wait."""
+        return tier in ("ltm", "all") or (tier == "episodic" and self.episodes_wait)
 
 
 Binder: TypeAlias = Callable[[NodeSpec, Services], Bound]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from apxm.labels import LabelTable
     from apxm.llm.registry import ModelRegistry
     from apxm.memory.episodic import Episodes, Place
-    from apxm.memory.system import RunMemory
+    from apxm.memory.run import RunMemory
     from apxm.observability.events import Event, Path, Spliced
 
 
@@ -52,7 +52,7 @@ class RunServices(Protocol):
 
     @property
     def memory(self) -> RunMemory:
-        """The short-term memory of the run."""
+        """The memory of the run."""
 
     def machine(self, agent: str) -> Machine:
         """The agent machine of one agent in this run."""

@@ -2,7 +2,7 @@
 
 What may happen counts: a branch that may be taken, an argument that may be passed, an iteration that may follow, a plan that
 may call any flow. Whatever an agent may have stored under a key by then or later is what is read under it. What other programs
-put on record, in earlier runs, is not known.
+left for the same agent, in long-term memory, in a session or on record, is not known.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ Labels: TypeAlias = frozenset[str]
 
 NOTHING: Labels = frozenset()
 _ENDS = ("RETURN", "YIELD")
+_ALL_AGENTS = ""  # owner of what all of them share: no agent has this name
+_FROM_LTM: Labels = frozenset(("memory:ltm",))
 ANY, BELIEFS, EPISODES = "any key", "beliefs", "episodes"  # places of what an agent keeps; a certain key has `=` before it
 _RECORDED = ("INV", "EXC", "COMMUNICATE")  # and whatever asks a model
 
@@ -124,8 +126,10 @@ class _Tracing:
                     self._keep(key[0], BELIEFS, read | led)
                 return read, NOTHING
             case "UMEM":
-                for place in (_place(node), *([BELIEFS] if "belief_key" in node.attributes else [])):
-                    self._keep(key[0], place, led)
+                shared = setting(node, "scope") in ("run", "session")
+                self._keep(_ALL_AGENTS if shared else key[0], _place(node), led)
+                if "belief_key" in node.attributes:
+                    self._keep(key[0], BELIEFS, led)
                 return NOTHING, NOTHING
             case "CLAIM":
                 return frozenset(("web" if node.attributes.get("server_url") else "tool:queue",)), NOTHING
@@ -169,8 +173,10 @@ class _Tracing:
                 found |= self.gives.get(callee, NOTHING)
         for tool in tools:
             self._reach(key, node, tool, found | inputs)
-        if plans or node.op == "REFLECT":  # which is on record under its own name
-            self._keep(key[0], ANY if plans else f"=reflection:{node.name}", found | led)
+        if plans:  # and a plan may store for all agents
+            self._keep(_ALL_AGENTS, ANY, found | led)
+        elif node.op == "REFLECT":  # which is on record under its own name
+            self._keep(key[0], f"=reflection:{node.name}", found | led)
         if plans or node.op == "REASON":
             self._keep(key[0], BELIEFS, found | led)
         return found
@@ -192,6 +198,8 @@ class _Tracing:
     def _remembered(self, node: Node, agent: str) -> Labels:
         """What a node may read from memory: episodes of calls have keys like `model:<name>`."""
         place, tier = _place(node), node.attributes.get("memory_tier", "all" if node.op == "PLAN" else "*")
+        if tier == "all":  # a copy of what it finds in long-term memory is found in short-term memory from then on
+            self._keep(agent, place, _FROM_LTM)
         found = self._read(agent, place) | {f"memory:{tier}"}
         if (place == ANY and tier in ("episodic", "all")) or (":" in place and tier != "stm"):
             found |= self._read(agent, EPISODES)
@@ -199,7 +207,10 @@ class _Tracing:
 
     def _read(self, agent: str, place: str) -> Labels:
         """What may be in a place; for ANY, what may be anywhere that a key names."""
-        places = {where: labels for (owner, where), labels in self.kept.items() if owner == agent}
+        places: dict[str, Labels] = {}
+        for (owner, where), labels in self.kept.items():
+            if owner in (agent, _ALL_AGENTS):
+                places[where] = places.get(where, NOTHING) | labels
         apart = {each: places.pop(each, NOTHING) for each in (BELIEFS, EPISODES)}
         if place in apart:
             return apart[place]

@@ -265,11 +265,15 @@ def _qmem(scene: Scene) -> str:
     return f"searches {tier} for {what} and gives at most {count(scene.get('limit'), 'entry', 'entries')}{where}"
 
 
+_SHARED = {"agent": "", "flow": " of this flow", "run": " of the whole run", "session": " of the session"}
+
+
 def _umem(scene: Scene) -> str:
     free = scene.free
     what = free[0].value.words if free else scene.said(scene.node.attributes.get("value"))
     verb = "adds" if scene.get("memory_tier") == "episodic" else "stores"
     text = f"{verb} {what} under {scene.said(scene.get('key'))} in {TIERS[scene.get('memory_tier')]}"
+    text += _SHARED[scene.get("scope")]
     text += f", for {duration(scene.get('ttl_ms'))}" if scene.has("ttl_ms") else ""
     text += ", and in long-term memory too" if scene.get("durable") else ""
     return text + (f", and as the belief {name(scene.get('belief_key'))}" if scene.has("belief_key") else "")

@@ -89,7 +89,10 @@ def _capabilities(nodes: Iterable[Node], effects: Mapping[str, str | None]) -> I
 
 def _memory(by_op: Mapping[str, Sequence[Node]]) -> Iterator[str]:
     def tiers(op: str) -> str:
-        return listed(list(dict.fromkeys(TIERS[setting(node, "memory_tier")] for node in by_op.get(op, ()))))
+        found = dict.fromkeys(TIERS[setting(node, "memory_tier")] for node in by_op.get(op, ()))
+        if op == "UMEM" and any(setting(node, "durable") for node in by_op.get(op, ())):
+            found[TIERS["ltm"]] = None
+        return listed(list(found))
 
     reads, writes = tiers("QMEM"), tiers("UMEM")
     if reads and reads == writes:

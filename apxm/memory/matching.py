@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from apxm.values import same
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
 TEXT_CHARS_MAX = 4_000  # of one value that a search reads: bounds a search over a full memory to a fraction of a second
 
@@ -28,6 +29,7 @@ class Query:
         self.whole = " ".join(text.casefold().split())
         self.terms = tuple(dict.fromkeys(terms(text) or text.casefold().split()))
         self._trunks = {term: term[:-1] if len(term) > 3 and term[-1] in "iy" else term for term in self.terms}
+        self.trunks = tuple(self._trunks.values())  # what the words of a text begin with that it finds
         self._begins = re.compile(rf"{_WORD_START}{re.escape(self.whole)}")
         longest_first = sorted(map(re.escape, self._trunks.values()), key=len, reverse=True)
         self._pattern = re.compile(rf"{_WORD_START}(?:{'|'.join(longest_first)})") if longest_first else None
@@ -77,7 +79,23 @@ def _strings(value: Any) -> Iterator[str]:
 
 
 def fits(value: Any, where: Mapping[str, Any] | None) -> bool:
-    """Whether a value is a map that has these fields with these values."""
+    """Whether a value is a map with these fields: equal to what they name, or as the conditions say that `ltm.where` knows."""
     if not where:
         return True
-    return type(value) is dict and all(field in value and same(value[field], wanted) for field, wanted in where.items())
+    if type(value) is not dict:
+        return False
+    conditions = {field: wanted for field, wanted in where.items() if _is_condition(field, wanted)}
+    if any(field not in value or not same(value[field], where[field]) for field in where.keys() - conditions.keys()):
+        return False
+    return not conditions or _meets(value, conditions)
+
+
+def _is_condition(field: str, wanted: Any) -> bool:
+    return field.startswith("$") or (isinstance(wanted, Mapping) and any(name.startswith("$") for name in wanted))
+
+
+def _meets(value: dict[str, Any], conditions: Mapping[str, Any]) -> bool:
+    from apxm.memory.ltm import where as filters
+
+    filters.refuse_unfit(conditions)
+    return filters.fits(value, conditions)

@@ -1,4 +1,4 @@
-"""The short-term memory of one run: scoped, bounded, forgetting what was used least. Never an error for being full."""
+"""The short-term memory of one run or session: scoped, bounded, forgetting what was used least. Never an error for being full."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from apxm.errors import InvalidError
 from apxm.memory.matching import Query, fits
-from apxm.values import SCALARS
+from apxm.values import SCALARS, check, settle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+KEY_CHARS_MAX = 1_000
 ENTRY_BYTES = 200  # what an entry costs beside its key and value: a tuple, a place in the order, a hash slot
 MISSING: Any = object()
 
@@ -42,7 +43,7 @@ class ShortTermMemory:
     Thread-safe; `on_change` is called outside the lock, after the change.
     """
 
-    __slots__ = ("_bytes", "_clock", "_entries", "_expiring", "_lock", "bytes_max", "entries_max", "on_change")
+    __slots__ = ("__weakref__", "_bytes", "_clock", "_entries", "_expiring", "_lock", "bytes_max", "entries_max", "on_change")
 
     def __init__(
         self,
@@ -66,19 +67,18 @@ class ShortTermMemory:
         if labels:
             size += getsizeof(labels) + sum(map(getsizeof, labels))
         expires = None if ttl_ms is None else self._clock() + ttl_ms / 1e3
-        entries = self._entries
-        with self._lock:
-            old = entries.get(place)
+        entries, lock = self._entries, self._lock
+        lock.acquire()  # `with` costs twice as much: benches/test_w12.py
+        try:
+            old = entries.pop(place, None)  # so that it comes last
             entries[place] = (value, size, expires, labels)
-            if old is None:
-                self._bytes += size
-            else:
-                self._bytes += size - old[1]
-                entries.move_to_end(place)
+            used = self._bytes = self._bytes + (size if old is None else size - old[1])
             if expires is not None:
                 self._remember_expiry(expires, place)
-            full = self._bytes > self.bytes_max or (old is None and len(entries) > self.entries_max)
+            full = used > self.bytes_max or (old is None and len(entries) > self.entries_max)
             gone = self._make_room() if full else None
+        finally:
+            lock.release()
         if self.on_change is not None:
             self._tell([Change("put", scope, key), *(gone or ())])
 
@@ -88,22 +88,33 @@ class ShortTermMemory:
 
     def find(self, scopes: Sequence[str], key: str) -> tuple[Any, Labels]:
         """`get`, with the labels of the value."""
-        lapsed: Change | None = None
-        entries = self._entries
-        with self._lock:
+        lapsed: list[Change] = []
+        found: tuple[Any, Labels] = MISSING, ()
+        entries, lock = self._entries, self._lock
+        lock.acquire()
+        try:
             for scope in scopes:
                 place = (scope, key)
                 entry = entries.get(place)
                 if entry is None:
                     continue
-                value, _, expires, labels = entry
+                expires = entry[2]
                 if expires is None or expires > self._clock():
                     entries.move_to_end(place)
-                    return value, labels
-                lapsed = self._remove(place, "expire")
-        if lapsed is not None:
-            self._tell([lapsed])
-        return MISSING, ()
+                    found = entry[0], entry[3]
+                    break
+                lapsed.append(self._remove(place, "expire"))
+        finally:
+            lock.release()
+        if lapsed:
+            self._tell(lapsed)
+        return found
+
+    def holds(self, scopes: Sequence[str], key: str) -> bool:
+        """Whether one of the scopes has the key. It does not count as used."""
+        with self._lock:
+            found = [self._entries.get((scope, key)) for scope in scopes]
+        return any(entry is not None and (entry[2] is None or entry[2] > self._clock()) for entry in found)
 
     def delete(self, scope: str, key: str) -> bool:
         """Forget an entry; False when there was none."""
@@ -113,34 +124,6 @@ class ShortTermMemory:
             change = self._remove((scope, key), "delete")
         self._tell([change])
         return change.kind == "delete"
-
-    def search(
-        self,
-        scopes: Sequence[str],
-        query: str,
-        *,
-        limit: int = 10,
-        min_score: float = 0.0,
-        where: Mapping[str, Any] | None = None,
-    ) -> list[tuple[str, Any, float, Labels]]:
-        """(key, value, score, labels) of the entries that have something in common with `query`.
-
-        The best come first, the newest first among equals. A key in several scopes counts in the first of them only.
-        Searching does not count as using.
-        """
-        wanted = Query(query)
-        found: dict[str, tuple[float, int, int, Any, Labels]] = {}
-        for age, (scope, key, value, labels) in enumerate(reversed(self._living())):
-            if scope not in scopes:
-                continue
-            rank = scopes.index(scope)
-            if (known := found.get(key)) is not None and known[2] < rank:
-                continue
-            score = wanted.score(key, value) if fits(value, where) else 0.0
-            found[key] = (score, age, rank, value, labels)
-        ranked = sorted(found.items(), key=_by_score)
-        hits = [(key, value, score, labels) for key, (score, _, _, value, labels) in ranked if score > 0]
-        return [hit for hit in hits if hit[2] >= min_score][:limit]
 
     def snapshot(self) -> dict[str, Any]:
         """Everything alive as one value, least recently used first; times to live as what is left of them."""
@@ -170,7 +153,7 @@ class ShortTermMemory:
             self._bytes = 0
 
     def __len__(self) -> int:
-        return len(self._living())
+        return len(self.living())
 
     @property
     def bytes_used(self) -> int:
@@ -186,7 +169,8 @@ class ShortTermMemory:
             waiting = {(expires, place) for place, (*_, expires, _) in self._entries.items() if expires is not None}
             assert waiting <= set(self._expiring), "everything that expires is waited for"
 
-    def _living(self) -> list[tuple[str, str, Any, Labels]]:
+    def living(self) -> list[tuple[str, str, Any, Labels]]:
+        """(scope, key, value, labels) of all that has not expired, least recently used first."""
         with self._lock:
             now = self._clock() if self._expiring else 0.0
             items = self._entries.items()
@@ -228,13 +212,39 @@ class ShortTermMemory:
             heapq.heappush(heap, (expires, place))
 
     def _tell(self, changes: Sequence[Change]) -> None:
-        if self.on_change is not None:
+        tell = self.on_change
+        if tell is not None:
             for change in changes:
-                self.on_change(change)
+                tell(change)
 
 
-def _by_score(item: tuple[str, tuple[float, int, int, Any, Labels]]) -> tuple[float, int]:
-    return -item[1][0], item[1][1]
+def search(
+    places: Sequence[tuple[ShortTermMemory, Sequence[str]]],
+    query: str,
+    *,
+    limit: int = 10,
+    min_score: float = 0.0,
+    where: Mapping[str, Any] | None = None,
+) -> list[tuple[str, Any, float, Labels]]:
+    """(key, value, score, labels) of the entries in these scopes of these memories that have something in common with `query`.
+
+    The best come first, the newest first among equals. A key that is in several places counts in the first of them only.
+    Searching does not count as using.
+    """
+    wanted = Query(query)
+    found: dict[str, tuple[float, tuple[int, int], tuple[int, int], Any, Labels]] = {}
+    for turn, (memory, scopes) in enumerate(places):
+        for age, (scope, key, value, labels) in enumerate(reversed(memory.living())):
+            if scope not in scopes:
+                continue
+            rank = turn, scopes.index(scope)
+            if (known := found.get(key)) is not None and known[2] < rank:
+                continue
+            score = wanted.score(key, value) if fits(value, where) else 0.0
+            found[key] = (score, (turn, age), rank, value, labels)
+    ranked = sorted(found.items(), key=lambda item: (-item[1][0], item[1][1]))
+    hits = [(key, value, score, labels) for key, (score, _, _, value, labels) in ranked if score > 0]
+    return [hit for hit in hits if hit[2] >= min_score][:limit]
 
 
 def _is_row(row: Any) -> bool:
@@ -255,3 +265,23 @@ def size_of(value: Any) -> int:
     if kind is dict:
         return getsizeof(value) + sum(getsizeof(key) + size_of(item) for key, item in value.items())
     return ENTRY_BYTES + int(value.nbytes)  # an array or a tensor
+
+
+def checked_key(key: Any) -> str:
+    """A key that memory may have; else InvalidError."""
+    if type(key) is not str or not 0 < len(key) <= KEY_CHARS_MAX:
+        raise InvalidError(f"memory key {key!r:.60} is not a text of 1 to {KEY_CHARS_MAX} characters")
+    return key
+
+
+def checked_value(key: str, value: Any) -> Any:
+    """A value of the host that memory may keep, settled; else ValueRefused."""
+    value = settle(value, where=f"memory key `{key}`")
+    check(value, f"memory key `{key}`")
+    return value
+
+
+def checked_ttl(key: str, ttl_ms: float | None) -> None:
+    """InvalidError unless it is a time to live."""
+    if ttl_ms is not None and ttl_ms <= 0:
+        raise InvalidError(f"ttl_ms of `{key}` is {ttl_ms!r}, expected more than 0")

@@ -66,6 +66,7 @@ class Found:
     machines: dict[str, Any]
     splices: int
     tasks: dict[str, list[list[Any]]]
+    remembered: dict[str, dict[str, Any]]
 
 
 def run(case: dict[str, Any], mode: Mode, tmp_path: Path) -> Found:
@@ -78,6 +79,7 @@ def run(case: dict[str, Any], mode: Mode, tmp_path: Path) -> Found:
         except ApxmError as raised:
             error, result = raised, raised.result
         tasks = {queue: left(runtime, queue) for queue in case.get("tasks", {})}
+        remembered = kept(runtime) if "remembered" in case["expect"] else {}
     return Found(
         outputs=None if result is None else result.outputs,
         value=None if result is None else result.value,
@@ -88,6 +90,7 @@ def run(case: dict[str, Any], mode: Mode, tmp_path: Path) -> Found:
         machines={} if result is None else result.machines,
         splices=0 if result is None else len(result.splices),
         tasks=tasks,
+        remembered=remembered,
     )
 
 
@@ -129,7 +132,10 @@ def peers_of(case: dict[str, Any]) -> Iterator[str]:
 
 
 def prepare(case: dict[str, Any], runtime: Runtime) -> None:
-    """Put tasks into queues, and answer questions, before the run."""
+    """Put tasks into queues, answer questions, and remember, before the run."""
+    for agent, values in case.get("remembered", {}).items():
+        for key, value in values.items():
+            runtime.memory.ltm.put(key, value, namespace=agent)
     for queue, tasks in case.get("tasks", {}).items():
         for data in tasks:
             runtime.coordination.queues.put(queue, data, attempts_max=2)
@@ -142,6 +148,14 @@ def prepare(case: dict[str, Any], runtime: Runtime) -> None:
 def left(runtime: Runtime, queue: str) -> list[list[Any]]:
     """The tasks that are left in a queue: data, state, attempts."""
     return [[task.data, task.state, task.attempts] for task in runtime.coordination.queues.list(queue)]
+
+
+def kept(runtime: Runtime) -> dict[str, dict[str, Any]]:
+    """What long-term memory holds, by agent and key."""
+    found: dict[str, dict[str, Any]] = {}
+    for entry in runtime.memory.ltm.list(limit=1_000):
+        found.setdefault(entry.namespace, {})[entry.key] = entry.value
+    return found
 
 
 def differences(expected: dict[str, Any], found: Found, mode: Mode) -> Iterator[str]:
@@ -158,6 +172,8 @@ def differences(expected: dict[str, Any], found: Found, mode: Mode) -> Iterator[
         yield f"calls: {found.calls}, expected {expected['calls']}"
     if "tasks" in expected and not same(found.tasks, expected["tasks"]):
         yield f"tasks: {found.tasks}, expected {expected['tasks']}"
+    if "remembered" in expected and not same(found.remembered, expected["remembered"]):
+        yield f"remembered: {found.remembered}, expected {expected['remembered']}"
     for agent, held in expected.get("machines", {}).items():
         if not same(found.machines.get(agent), {"agent": agent, **held}):
             yield f"machine of {agent}: {found.machines.get(agent)}, expected {held}"
@@ -255,6 +271,7 @@ def test_every_operation_with_a_handler_and_each_of_its_attributes_has_a_case() 
         ("COMMUNICATE", "protocol"),
         ("QMEM", "memory_tier"),
         ("UMEM", "memory_tier"),
+        ("UMEM", "scope"),
     ],
 )
 def test_every_choice_of_a_mode_has_a_case(op: str, name: str) -> None:

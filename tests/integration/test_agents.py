@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from apxm import Agent, RunOptions, Runtime, compile
+from apxm import Agent, RunOptions, Runtime, RuntimeConfig, compile
 from apxm.errors import ApxmError, BindError, InvalidError
 from apxm.graph.contract import from_json
 from apxm.llm.scripted import ScriptedModel
@@ -140,13 +140,13 @@ def test_a_declaration_that_makes_no_sense_is_refused_before_anything_runs(runti
         Agent("a", {}, {"goals": "publish"})
 
 
-def test_a_memory_that_is_declared_with_a_tier_is_looked_for_there(runtime):
+def test_a_memory_that_is_declared_with_a_tier_is_kept_there(tmp_path):
     flow = [node(1, "AGENT", memory={"facts": "ltm"}), node(2, "UMEM", key="facts", value=1)]
-    with pytest.raises(BindError, match=r"memory tier `ltm` comes with the long-term memory"):
-        runtime.execute(dag_of(graph(*flow)))
-    named = node(2, "UMEM", key="facts", value=1, memory_tier="stm")
-    other = node(3, "UMEM", key="fact", value=2)
-    assert runtime.execute(dag_of(graph(flow[0], named, other))).outputs == {"n2": 1, "n3": 2}
+    named = node(3, "UMEM", key="facts", value=2, memory_tier="stm")
+    other = node(4, "UMEM", key="fact", value=3)
+    with Runtime(RuntimeConfig(state_dir=str(tmp_path / "state"))) as runtime:
+        assert runtime.execute(dag_of(graph(*flow, named, other))).outputs == {"n2": 1, "n3": 2, "n4": 3}
+        assert [(one.namespace, one.key, one.value) for one in runtime.memory.ltm.list()] == [("default", "facts", 1)]
 
 
 # ---- beliefs of operations -------------------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ from tests.unit.executor.planners import answer, planning, run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 
 @pytest.fixture
@@ -34,12 +35,12 @@ def sent() -> list[str]:
 
 
 @pytest.fixture
-def runtime(sent: list[str]) -> Iterator[Runtime]:
+def runtime(sent: list[str], tmp_path: Path) -> Iterator[Runtime]:
     def send(to: str, text: str = "") -> str:
         sent.append(text)
         return "sent"
 
-    with Runtime(model=ExtractiveModel()) as runtime:
+    with Runtime(RuntimeConfig(state_dir=str(tmp_path / "state")), model=ExtractiveModel()) as runtime:
         system = runtime.capability_system()
         system.register("send", CapabilityRecord("Send.", send))
         system.register("pair", CapabilityRecord("Two of it.", lambda text: [text, text], effect="pure"))
@@ -64,6 +65,25 @@ def through_a_search(q: str):  # type: ignore[no-untyped-def]
 def through_all_tiers(q: str):  # type: ignore[no-untyped-def]
     kept = step.umem("said", step.ask(f"{q}?"))
     return step.inv("send", to="x", text=step.qmem(key="said", memory_tier="all", order_after=kept), name="mail")
+
+
+@flow
+def through_what_lasts(q: str):  # type: ignore[no-untyped-def]
+    kept = step.umem("said", step.ask(f"{q}?"), memory_tier="ltm")
+    return step.inv("send", to="x", text=step.qmem(key="said", memory_tier="ltm", order_after=kept), name="mail")
+
+
+@flow
+def through_a_copy_of_what_lasts(q: str):  # type: ignore[no-untyped-def]
+    kept = step.umem("said", step.ask(f"{q}?"), memory_tier="ltm")
+    copied = step.qmem(query="said", memory_tier="all", order_after=kept)
+    return step.inv("send", to="x", text=step.qmem(key="said", order_after=copied), name="mail")
+
+
+@flow
+def through_a_session(q: str):  # type: ignore[no-untyped-def]
+    kept = step.umem("said", step.ask(f"{q}?"), scope="session")
+    return step.inv("send", to="x", text=step.qmem(key="said", order_after=kept), name="mail")
 
 
 @flow
@@ -129,7 +149,20 @@ def calls(q: str):  # type: ignore[no-untyped-def]
     return step.inv("send", to="x", text=step.qmem(key="said", order_after=kept), name="mail")
 
 
+@flow(is_entry=False)
+def leaves(text: str):  # type: ignore[no-untyped-def]
+    return step.umem("said", text, scope="run")
+
+
+@flow
+def asks_another(q: str):  # type: ignore[no-untyped-def]
+    kept = step.flow_call("leaves", agent_name="other", text=step.ask(f"{q}?"))
+    return step.inv("send", to="x", text=step.qmem(key="said", order_after=kept), name="mail")
+
+
+through_another_agent = Program([AgentGraph("me", [asks_another]), AgentGraph("other", [leaves])], "through_another_agent")
 MEMORY_WAYS = [
+    *(through_what_lasts, through_a_copy_of_what_lasts, through_a_session, through_another_agent),
     *(through_a_key, through_a_search, through_all_tiers, through_a_value_that_is_filled_in, through_the_key_alone),
     *(through_a_decision, through_a_second_entry, through_the_items_of_a_map, within_a_map, through_the_second_iteration),
     Program([AgentGraph("me", [calls, keeps])]),
@@ -142,14 +175,14 @@ WAYS = pytest.mark.parametrize("way", MEMORY_WAYS, ids=lambda way: way.name or "
 def test_it_does_not_get_there_through_memory(runtime: Runtime, sent: list[str], way: Any, level: int, traced: bool) -> None:
     artifact = compile(way, level=level)
     with pytest.raises(DeniedError, match="comes from `llm:extractive`") as denied:
-        runtime.execute(artifact, q="x", run=RunOptions(trace=traced))
+        runtime.execute(artifact, q="x", run=RunOptions(trace=traced, session="chat"))
     assert denied.value.node == "mail"
     assert sent in ([], ["before: null"])  # the first iteration finds nothing
 
 
 @WAYS
 def test_where_the_model_is_trusted_it_gets_there(runtime: Runtime, sent: list[str], way: Any) -> None:
-    runtime.execute(way, q="x", run=RunOptions(trust=["llm:*=send"]))
+    runtime.execute(way, q="x", run=RunOptions(trust=["llm:*=send"], session="chat"))
     assert sent
 
 

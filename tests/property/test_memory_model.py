@@ -162,6 +162,8 @@ class Model:
         """By vector: exactly those of the namespace that have one and pass the filter, in the order of their cosines."""
         if self.embedder.fails:
             return
+        if self.ltm.record.unembedded_count():
+            self.put()  # only who owns the folder makes what is missing
         self.ltm.flush()  # now each text has its vector
         namespace, kind, where = self.rng.choice(SPACES), self.rng.choice((None, *KINDS)), self.rng.choice((None, None, *WHERE))
         query = " ".join(self.rng.choices(WORDS, k=2))

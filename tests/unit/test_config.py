@@ -27,3 +27,10 @@ def test_one_grant_without_its_list_is_refused_with_the_list_to_write():
 def test_machines_that_are_no_map_are_refused(machines):
     with pytest.raises(ConfigError, match=r"RunOptions\.machines is a .*, expected a map by agent; pass on what"):
         RunOptions(machines=machines)
+
+
+@pytest.mark.parametrize("session", ["", 3, "x" * 1_001])
+def test_a_session_has_a_name(session):
+    with pytest.raises(ConfigError, match=r"RunOptions\.session is .*, expected a name of 1 to 1,000 characters"):
+        RunOptions(session=session)
+    assert RunOptions(session="chat").session == "chat"

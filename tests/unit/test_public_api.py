@@ -48,7 +48,8 @@ SIGNATURES = {
     "trust: Sequence[str] = (), run_id: str | None = None, on_failure: FailurePolicy = 'fail_fast', wait: bool = False, "
     "trace: bool = False, "
     "check: bool = False, message_depth: int = 0, metadata: Mapping[str, str] = ..., "
-    "machines: Mapping[str, Mapping[str, Any]] = ...) -> None",
+    "machines: Mapping[str, Mapping[str, Any]] = ..., "
+    "session: str | None = None) -> None",
     "RunHandle.events": "(self, after: int = 0) -> Iterator[Event]",
     "RunHandle.cancel": "(self, reason: str = 'cancelled by its handle') -> None",
     "RunHandle.result": "(self, timeout_s: float | None = None) -> ExecutionResult",

@@ -14,6 +14,7 @@ from apxm.executor.arguments import shown, where
 from apxm.executor.asking import Asker, prompt_renderer, setting
 from apxm.executor.believing import drawn_from, label_of
 from apxm.executor.bind import Bound, Kind
+from apxm.executor.handlers.memory import find, load_lasting, seen_by
 from apxm.executor.inner import InnerPlans
 from apxm.executor.plan_text import refusal
 from apxm.graph.operation import Effect
@@ -158,9 +159,11 @@ def bind_plan(spec: NodeSpec, services: Services) -> Bound:
     planner = _Planner(spec, services, _Steps(inner), inner, built_in.PLAN)
     goal, constraints = prompt_renderer(spec, spec.attributes.get("goal", "")), _constraints(spec)
     key: str | None = spec.attributes.get("context_key")
+    if key is not None:
+        load_lasting()
 
     async def plan(context: OpContext, *inputs: Any) -> Any:
-        asked = [f"Goal: {goal(inputs)}", *constraints, *(_known(context, key) if key is not None else ())]
+        asked = [f"Goal: {goal(inputs)}", *constraints, *(await _known(context, key) if key is not None else ())]
         answer, found = await planner.ask(context, "\n\n".join(asked), inputs)
         steps, after = answer["plan"], dependencies(answer["plan"])[0]
         rows = [(step["description"], step.get("priority", 0), before) for step, before in zip(steps, after)]
@@ -223,9 +226,9 @@ def _constraints(spec: NodeSpec) -> list[str]:
     return ["\n".join(["Constraints:", *(f"- {text}" for text in texts)])] if texts else []
 
 
-def _known(context: OpContext, key: str) -> list[str]:
+async def _known(context: OpContext, key: str) -> list[str]:
     """What memory has under a key, as a part of the prompt; nothing when it has nothing."""
-    value, labels = context.run.memory.view(context.agent).find_in("all", key)
+    value, labels = await find(seen_by(context), "all", key)
     if value is None:
         return []
     context.owe(("memory:all", *labels))

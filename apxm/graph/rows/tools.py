@@ -39,9 +39,10 @@ ROWS = (
         20,
         "memory",
         "Reads memory. `key` gives the stored value, or null. `query` gives a list of {key, value, score}, best first, of at "
-        "most `limit` entries with at least `min_score`. With neither, the first input is the query. Tier `episodic` has what "
-        "the agent put on record (`key` gives the newest of that type) and its calls as maps. Tier `all` looks into STM, then "
-        "LTM, then episodic memory, and copies what it found in LTM into STM.",
+        "most `limit` entries with at least `min_score`. With neither, the first input is the query. STM has what this run "
+        "stored, and its session if it has one; the narrowest scope goes first. LTM has what the agent stored for good, in "
+        "whatever run, and its facts. Tier `episodic` has what the agent put on record (`key` gives the newest of that type) and "
+        "its calls as maps. Tier `all` looks into STM, then LTM, then episodic memory, and copies what it found in LTM into STM.",
         Effect.READ,
         Latency.LOW,
         attributes=(
@@ -57,7 +58,11 @@ ROWS = (
             ),
             Attribute("limit", "int", "entries at most", default=10, aliases=("k",), least=1),
             Attribute("min_score", "float", "leave out entries below", default=0.0, aliases=("similarity_threshold",)),
-            Attribute("where", "map", "fields that the value of an entry must have"),
+            Attribute(
+                "where",
+                "map",
+                'fields that the value of an entry must have (in LTM also its metadata): equal, or as in `{"$gt": 3}`',
+            ),
             Attribute("staging_id", "str", "also keep the result as the belief `_stage:<id>`", aliases=("sid", "stage", "scope")),
         ),
         needs=(("key", "query", "input"),),
@@ -67,7 +72,8 @@ ROWS = (
         21,
         "memory",
         "Writes `key` in memory and gives the stored value. The value is the first input that no placeholder uses, else the "
-        "attribute `value`. In the episodic tier it appends a record of that type instead of replacing.",
+        "attribute `value`. In LTM it is kept for good, for the agent of that name, and cannot be lost any more once this is "
+        "done. In the episodic tier it appends a record of that type instead of replacing.",
         Effect.IDEMPOTENT,
         Latency.LOW,
         attributes=(
@@ -75,6 +81,13 @@ ROWS = (
             Attribute("value", "filled", "what to store when there is no input"),
             Attribute(
                 "memory_tier", "str", "where to store", default="stm", choices=("stm", "ltm", "episodic"), aliases=TIER_ALIASES
+            ),
+            Attribute(
+                "scope",
+                "str",
+                "who shares it in STM: the flow, the agent, all agents of the run, or all runs of the session",
+                default="agent",
+                choices=("flow", "agent", "run", "session"),
             ),
             Attribute("ttl_ms", "int", "forget it after this time", least=1),
             Attribute("durable", "bool", "write through to LTM as well", default=False),

@@ -162,7 +162,7 @@ def test_the_same_replies_give_the_same_paths_and_outputs():
         (constant("x" * (BYTES_MAX + 1)), "characters; expected 262,144 at most"),
         (constant(json.loads("[" * 90 + "]" * 90)), "nested deeper"),
         (sketch({1: ("INV", {"capability": "look", "arg_colour": "x"})}), "colour"),
-        (sketch({1: ("UMEM", {"key": "k", "value": 1, "memory_tier": "ltm"})}), "ltm"),
+        (sketch({1: ("UMEM", {"key": "k", "value": 1, "memory_tier": "ltm", "scope": "run"})}), "ltm"),
         *((sketch({1: (op, {})}), f"cannot hold {op}") for op in ("EXC", "AGENT", "COMMUNICATE", "CLAIM", "PAUSE", "RESUME")),
     ],
 )

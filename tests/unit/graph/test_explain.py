@@ -236,6 +236,23 @@ def test_what_a_flow_may_touch_is_said_by_effect():
         assert sentence in text
 
 
+def test_who_shares_what_is_stored_and_where_it_lasts_is_said():
+    graph = Graph("g")
+    for scope in ("flow", "agent", "run", "session"):
+        graph.umem("k", value=scope, scope=scope, name=f"for_{scope}")
+    graph.umem("k", value="kept", durable=True, name="durable")
+    text = " ".join(told(graph).split())
+    for sentence in (
+        "stores “flow” under “k” in short-term memory of this flow.",
+        "stores “agent” under “k” in short-term memory.",
+        "stores “run” under “k” in short-term memory of the whole run.",
+        "stores “session” under “k” in short-term memory of the session.",
+        "stores “kept” under “k” in short-term memory, and in long-term memory too.",
+        "It writes short-term memory and long-term memory.",
+    ):
+        assert sentence in text
+
+
 def test_a_flow_that_only_computes_touches_nothing():
     graph = Graph("g")
     graph.merge(graph.param("a", "int"), graph.param("b", "int"), mode="sum", name="sum")

@@ -156,3 +156,19 @@ def test_beliefs_that_a_model_is_shown_are_in_what_it_says() -> None:
         return step.inv("send", to="x", text=said, name="mail")
 
     assert calls(main) == {"mail": ("llm:*", "user", "web"), "unaware": ("llm:*", "user")}
+
+
+def test_what_all_tiers_find_may_be_from_long_term_memory_and_a_copy_of_it_too() -> None:
+    @flow
+    def main():  # type: ignore[no-untyped-def]
+        found = step.qmem(key="k", memory_tier="all")
+        copied = step.qmem(key="k", order_after=found)
+        other = step.qmem(key="other", order_after=found)
+        step.inv("send", to="x", text=other, name="other")
+        step.inv("send", to="x", text=copied, name="copied")
+        return step.inv("send", to="x", text=found, name="found")
+
+    found = calls(main)
+    assert found["found"] == ("memory:all", "memory:ltm")
+    assert "memory:ltm" in found["copied"]
+    assert "memory:ltm" not in found["other"]
