@@ -73,7 +73,11 @@ class Command:
             names = [option.name for option in self.options if not option.is_argument]
             wrong = next((word for word in unknown if word.startswith("-")), None)
             if wrong is not None:
-                raise InvalidError(f"`apxm {self.name}` has no option `{wrong}`", hint=spelling(wrong.partition("=")[0], names))
+                asked = wrong.partition("=")[0]
+                places = [option for option in self.options if option.is_argument]
+                bare = next((one for one in places if asked in (f"--{one.name}", f"-{one.name[0]}")), None)
+                hint = f"{bare.metavar} is given without one: {self.usage}" if bare is not None else spelling(asked, names)
+                raise InvalidError(f"`apxm {self.name}` has no option `{wrong}`", hint=hint)
             raise InvalidError(f"`apxm {self.name}` takes no argument `{unknown[0]}`", hint=f"usage: {self.usage}")
         return parsed
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 KINDS = ("entry", "fact")
 MODES = ("hybrid", "vector", "lexical")
+ID_SHOWN = 8  # characters of the id of a fact that stand for it: fewer might as well be a key that is not there
+SAME_SHOWN = 3  # namespaces that a message names
 NOTHING = "nothing is remembered here; `apxm memory put KEY VALUE` stores something, and so do programs"
 
 
@@ -102,36 +104,58 @@ def get(order: Namespace) -> int:
 
 
 def _found(memory: LongTermMemory, namespace: str, key: str) -> Entry:
-    """The entry with this key, else the fact with this id. InvalidError when there is neither."""
+    """The entry with this key, else the fact with this id, or its beginning as lists show it. InvalidError without either."""
     from apxm.cli.remembered import namespace_text
-    from apxm.cli.text import line, spelling
+    from apxm.cli.text import line
     from apxm.errors import InvalidError
 
     for kind in KINDS:
         entry = memory.get(key, namespace=namespace, kind=kind)  # type: ignore[arg-type]
         if entry is not None:
             return entry
-    known = [entry.key for entry in memory.list(namespace=namespace, limit=1_000)]
-    hint = spelling(key, known) if known else f"the namespace is empty{_near_namespace(memory, namespace)}"
-    raise InvalidError(f"{namespace_text(namespace)} has no entry `{line(key, KEY_SHOWN)}`", hint=hint)
+    begun = memory.list(namespace=namespace, kind="fact", prefix=key, limit=2) if len(key) >= ID_SHOWN else []
+    if len(begun) == 1:
+        return begun[0]
+    raise InvalidError(f"{namespace_text(namespace)} has no entry `{line(key, KEY_SHOWN)}`", hint=_near(memory, namespace, key))
+
+
+def _near(memory: LongTermMemory, namespace: str, key: str) -> str:
+    """What may have been meant instead: the same key in another namespace, or one like it in this."""
+    from apxm.cli.text import line, printable, spelling
+
+    others = [one.name for one in memory.namespaces() if one.name != namespace]
+    there = [name for name in others if memory.get(key, namespace=name) is not None]
+    if there:
+        return f"namespace {' and '.join(f'`{line(name, KEY_SHOWN)}`' for name in there[:SAME_SHOWN])} has one: -n NAMESPACE"
+    known = [entry.key for entry in memory.list(namespace=namespace, kind="entry", limit=1_000)]
+    if known:
+        return printable(spelling(key, known))
+    if memory.list(namespace=namespace, limit=1):
+        return "there are only facts: `apxm memory facts` lists them"
+    return f"the namespace is empty{_near_namespace(memory, namespace)}"
 
 
 def search(order: Namespace) -> int:
     """Print the entries that answer a query best; the exit code."""
     from apxm.cli import remembered, report
     from apxm.cli.text import as_json, line
+    from apxm.errors import EmbedderError, TransientError
 
     limit, where = remembered.bounded(order.limit), remembered.parsed("--where", order.where)
     with remembered.opened(order) as memory:
-        hits = memory.search(
-            order.query,
-            namespace=order.namespace,
-            kind=order.kind,
-            limit=limit,
-            min_score=order.min_score,
-            where=where,
-            mode=order.mode,
-        )
+        try:
+            hits = memory.search(
+                order.query,
+                namespace=order.namespace,
+                kind=order.kind,
+                limit=limit,
+                min_score=order.min_score,
+                where=where,
+                mode=order.mode,
+            )
+        except (EmbedderError, TransientError) as error:
+            error.hint = "; ".join(filter(None, (error.hint, "`--mode lexical` searches by words alone")))
+            raise
         near = "" if hits else _near_namespace(memory, order.namespace)
     if order.json:
         made = [(hit.score, hit.cosine, hit.lexical) for hit in hits]
@@ -154,7 +178,10 @@ def put(order: Namespace) -> int:
     from apxm.cli import remembered, report
     from apxm.cli.pending import meant
     from apxm.cli.text import as_json, line
+    from apxm.errors import InvalidError
 
+    if order.ttl is not None and not order.ttl > 0:
+        raise InvalidError(f"--ttl is {order.ttl:g}", hint="expected seconds, more than 0")
     given = sys.stdin.read().rstrip("\n") if order.value in (None, "-") else order.value
     metadata = remembered.parsed("--metadata", order.metadata)
     with remembered.opened(order) as memory:
@@ -178,12 +205,17 @@ def remove(order: Namespace) -> int:
     from apxm.cli.text import as_json, count
     from apxm.errors import InvalidError
 
-    if (order.key is None) is not order.all:
-        given = "both an entry and --all" if order.all else "neither an entry nor --all"
-        raise InvalidError(f"`apxm memory rm` was given {given}", hint="name what is to go: a KEY, or --all of the namespace")
+    ways = (("a KEY", order.key is not None), ("--prefix", order.prefix is not None), ("--all", order.all))
+    given = [name for name, is_given in ways if is_given]
+    if order.prefix == "":
+        raise InvalidError("--prefix is empty", hint="--all is everything in the namespace")
+    if len(given) != 1:
+        what = " and ".join(given) or "nothing"
+        hint = "name what is to go: a KEY, what begins with --prefix, or --all of the namespace"
+        raise InvalidError(f"`apxm memory rm` was given {what}", hint=hint)
     with remembered.opened(order) as memory:
-        if order.all:
-            gone = memory.clear(order.namespace)
+        if order.key is None:
+            gone = memory.clear(order.namespace, prefix=order.prefix or "")
         else:
             entry = _found(memory, order.namespace, order.key)
             gone = int(memory.delete(entry.key, namespace=entry.namespace, kind=entry.kind))
@@ -193,7 +225,7 @@ def remove(order: Namespace) -> int:
     return Exit.OK
 
 
-_KEY = Option("key", "the key of an entry, or the id of a fact", "KEY")
+_KEY = Option("key", "the key of an entry, or the id of a fact: its first 8 characters will do", "KEY")
 _KIND = Option("--kind", "only these: entry or fact", "KIND", choices=KINDS)
 
 COMMANDS = {
@@ -263,11 +295,12 @@ COMMANDS = {
     ),
     "memory rm": Command(
         "memory rm",
-        "Forget an entry, or a whole namespace.",
+        "Forget an entry, those whose keys begin alike, or a whole namespace.",
         "It is gone for every reader at once, and from the disk when the memory is closed or compacted.",
         (
-            Option("key", "the key of an entry, or the id of a fact", "KEY", optional=True),
-            Option("--all", "everything in the namespace"),
+            Option("key", "the key of an entry, or the id of a fact: its first 8 characters will do", "KEY", optional=True),
+            Option("--prefix", "all entries whose keys begin with this", "TEXT"),
+            Option("--all", "everything in the namespace, facts too"),
             NAMESPACE,
             CONFIG,
             JSON,

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from apxm.memory.ltm.system import LongTermMemory
 
 STREAM = "-"
+LOST_SHOWN = 20  # entries that could not be read
 READ_PAGE = 100  # entries that are read at once: each may have some MiB
 PAGE = 500  # entries that are written in one transaction
 PAGE_BYTES = 16 * 1024 * 1024  # of their lines
@@ -40,35 +41,62 @@ def export(order: Namespace) -> int:
     if to_stdout and order.json:
         raise InvalidError("an export to standard output and --json both want it", hint="name a file, or leave --json away")
     namespace = None if order.all else order.namespace
+    lost: list[str] = []
     with remembered.opened(order) as memory, bar.Bar(shown=not (to_stdout and sys.stdout.isatty())) as progress:
         total = _total(memory, namespace)
         with _written(order.file, to_stdout) as write:
             done = 0
-            for lines in _pages(memory, namespace):
+            for lines in _pages(memory, namespace, lost):
                 write("".join(f"{line}\n" for line in lines))
                 done += len(lines)
                 progress("exported", done - 1, total)
         done -= 1
     if order.json:
-        report.emit(as_json({"file": order.file, "entries": done}))
+        report.emit(as_json({"file": order.file, "entries": done, **({"left_out": lost} if lost else {})}))
     elif not to_stdout:
         report.say(f"wrote {count(done, 'entry', 'entries')} to {order.file}")
-    return Exit.OK
+    return _left_out(lost)
+
+
+def _left_out(lost: list[str]) -> int:
+    """Say what could not be read; the exit code."""
+    from apxm.cli import report
+    from apxm.cli.text import count, printable
+
+    if not lost:
+        return Exit.OK
+    for text in lost[:LOST_SHOWN]:
+        report.say(printable(f"left out: {text}"))
+    report.say(f"{count(len(lost), 'entry', 'entries')} could not be read and were left out; all others were written")
+    return Exit.FATAL
 
 
 def _total(memory: LongTermMemory, namespace: str | None) -> int:
-    return sum(one.entries for one in memory.namespaces() if namespace in (None, one.name))
+    """How many entries there are; 0 where damage keeps that from being counted."""
+    from apxm.errors import StorageError
+
+    with suppress(StorageError):
+        return sum(one.entries for one in memory.namespaces() if namespace in (None, one.name))
+    return 0
 
 
-def _pages(memory: LongTermMemory, namespace: str | None) -> Iterator[list[str]]:
-    """The lines of an export, the header first."""
+def _pages(memory: LongTermMemory, namespace: str | None, lost: list[str]) -> Iterator[list[str]]:
+    """The lines of an export, the header first. What cannot be read is left out, and `lost` says it."""
     from apxm.cli.memory_lines import entry_line, header_line
+    from apxm.errors import StorageError
 
     embedder = memory.record.meta("embedder")
     yield [header_line(None if embedder is None else json.loads(embedder))]
-    after, known = 0, set[str]()
-    while found := memory.list(namespace=namespace, limit=READ_PAGE, after=after):
-        after = found[-1].seq
+    last: int | None = 0
+    known = set[str]()
+    while last is not None:
+        after = last
+        try:
+            found = memory.list(namespace=namespace, limit=READ_PAGE, after=after)
+            last = found[-1].seq if found else None
+        except StorageError:
+            found, damage, last = memory.record.salvaged(namespace, after, READ_PAGE)
+            lost += damage
         yield [entry_line(entry) for entry in found if entry.id not in known]  # one that is written meanwhile comes again
         known.update(entry.id for entry in found)
 
@@ -210,7 +238,7 @@ COMMANDS = {
         "memory export",
         "Write what is remembered to a file, as JSON lines.",
         "A header, then one entry a line, without loss: `apxm memory import` reads it. Of one namespace, unless --all.\n"
-        "Vectors are not written: they are made again.",
+        "Vectors are not written: they are made again. Entries that are damaged are left out, and said.",
         (
             Option("file", "where to; `-` or nothing: standard output", "FILE", optional=True),
             NAMESPACE,

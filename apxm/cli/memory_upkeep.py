@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from apxm.memory.ltm.entry import Stats
 
 DAMAGED = "the record is damaged: put back a copy of its folder, or take along what can be read with `apxm memory export`"
+HASHING = "hashing"  # the embedder where none is set
 WIDTH = 14  # of the names of facts, with the spaces behind
 
 
@@ -27,12 +28,13 @@ def stats(order: Namespace) -> int:
 
     with remembered.opened(order) as memory:
         found = memory.stats()
-    report.emit(as_json(asdict(found)) if order.json else stats_text(found))
+        chosen = getattr(memory.embedder, "kind", HASHING)
+    report.emit(as_json(asdict(found)) if order.json else stats_text(found, chosen))
     return Exit.OK
 
 
-def stats_text(found: Stats) -> str:
-    """The same for a person."""
+def stats_text(found: Stats, chosen: str = HASHING) -> str:
+    """The same for a person. `chosen` is the kind of embedder that is set: no model is loaded and no service asked for more."""
     from apxm.cli.remembered import bytes_text
     from apxm.cli.text import count, line
 
@@ -41,7 +43,10 @@ def stats_text(found: Stats) -> str:
     index = "none"
     if found.generation is not None:
         behind = f"{count(found.unindexed, 'write')} behind" if found.unindexed else "up to date"
-        index = f"index-{found.generation}, {bytes_text(found.index_bytes)}, {behind}"
+        is_there = (
+            f"{bytes_text(found.index_bytes)}, {behind}" if found.index_bytes else "which is gone: it is made anew when needed"
+        )
+        index = f"index-{found.generation}, {is_there}"
     record = bytes_text(found.record_bytes)
     if found.deleted:
         record += f", {count(found.deleted, 'deleted entry', 'deleted entries')} to take off the disk: `apxm memory compact`"
@@ -54,8 +59,12 @@ def stats_text(found: Stats) -> str:
         "index": index,
         "owner": found.owner or "nobody",
     }
+    if found.embedder is not None and found.embedder.split(" ")[0] != chosen:
+        facts["embedder"] += f"; `{chosen}` is set now: `apxm memory rebuild` makes its vectors"
     if found.failure is not None:
         facts["embedder"] += f", which fails: {line(found.failure, 200)}"
+    if found.index_failure is not None:
+        facts["index"] += f", which fails: {line(found.index_failure, 200)}"
     return "\n".join(f"{name:<{WIDTH}}{text}" for name, text in facts.items())
 
 
@@ -68,7 +77,7 @@ def verify(order: Namespace) -> int:
     report.emit(as_json(found.to_map()) if order.json else report_text(found))
     if not found.ok and not order.json:
         report.say(DAMAGED if found.damage else "`apxm memory rebuild` sets it right")
-    return Exit.OK if found.ok else Exit.FATAL
+    return Exit.OK if found.ok and found.compared else Exit.FATAL
 
 
 def rebuild(order: Namespace) -> int:
@@ -113,7 +122,8 @@ def report_text(found: Report) -> str:
         if finding.count:
             lines.append(f"{finding.count:,} {what}: {_ids(finding)}")
     lines += [f"damaged: {line(text, 200)}" for text in found.damage]
-    return "\n".join([*lines, "everything is in order" if found.ok else "not in order"])
+    in_order = "everything is in order" if found.compared else "the record is in order; the index was not compared with it"
+    return "\n".join([*lines, in_order if found.ok else "not in order"])
 
 
 def _ids(finding: Finding) -> str:

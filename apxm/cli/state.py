@@ -17,7 +17,7 @@ CONFIG = next(option for option in SETTINGS if option.name == "--config")
 
 @contextmanager
 def opened(config: str | None) -> Iterator[CoordinationSystem]:
-    """What is shared on this machine. ConfigError when the state directory or its file cannot be used."""
+    """What is shared on this machine. ConfigError where no state directory can be, StorageError for its file."""
     from apxm.coordination.system import CoordinationSystem
     from apxm.settings import load
 

@@ -1,7 +1,7 @@
 """One SQLite file with what outlives a run and is shared among processes: the tables, their version, one transaction at a time.
 
-Write-ahead logging: readers never wait, writers wait for each other for BUSY_S at most. What was committed survives the death of
-the process at any point; a loss of power may take the last transactions with it, and leaves the file whole.
+Readers never wait, writers wait for each other. What was committed survives the death of the process at any point; a loss of
+power may take the last transactions with it, and leaves the file whole.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ import json
 import sqlite3
 import threading
 from contextlib import contextmanager
-from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
-from apxm.errors import ConfigError, InvalidError, TransientError, ValueRefused
+from apxm.database import Database
+from apxm.errors import InvalidError, ValueRefused
 from apxm.values import check
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 FILE = "coordination.db"  # in the state directory
 VERSION = 1  # of the tables below: kept in the file, checked when it is opened
 APPLICATION_ID = 0x6170786D  # `apxm`: tells our file from another SQLite file
-BUSY_S = 5.0  # how long a writer waits for the others
 
 _TABLES = """
 CREATE TABLE tasks (
@@ -40,7 +39,9 @@ CREATE TABLE tasks (
     owner TEXT,
     token TEXT
 ) STRICT;
+
 CREATE INDEX tasks_in_order ON tasks (queue, state, priority DESC, place);
+
 CREATE TABLE checkpoints (
     id TEXT PRIMARY KEY,
     message TEXT NOT NULL,
@@ -53,8 +54,12 @@ CREATE TABLE checkpoints (
     answer TEXT,
     answered_at REAL
 ) STRICT;
+
 CREATE INDEX checkpoints_by_state ON checkpoints (state, opened_at);
 """
+
+_HINT = "it lies in the state directory; `apxm doctor` looks at that, `state_dir` sets another"
+_DATABASE = Database(APPLICATION_ID, VERSION, _TABLES, "another `state_dir`", _HINT, f"move it away; {_HINT}")
 
 
 class Store:
@@ -71,13 +76,13 @@ class Store:
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
         """The connection, for queries alone: waits for no writer of another process."""
-        with self._lock, self._errors():
+        with self._lock, _DATABASE.errors(FILE):
             yield self._connection or self._open()
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
-        """A transaction: all of it happens, or nothing. TransientError when others write for longer than BUSY_S."""
-        with self._lock, self._errors():
+        """A transaction: all of it happens, or nothing. TransientError when others write for too long."""
+        with self._lock, _DATABASE.errors(FILE):
             connection = self._connection or self._open()
             connection.execute("BEGIN IMMEDIATE")
             try:
@@ -97,77 +102,10 @@ class Store:
 
     # ---- the file ----------------------------------------------------------------------------------------------------
     def _open(self) -> sqlite3.Connection:
-        path = self._folder() / FILE
-        path.touch(mode=0o600)
-        connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
-        try:
-            connection.row_factory = sqlite3.Row
-            _write_ahead(connection)
-            connection.execute("PRAGMA synchronous=NORMAL")
-            _make_or_check(connection, path)
-        except BaseException:
-            connection.close()
-            raise
+        connection = _DATABASE.open(self._folder() / FILE, "synchronous=NORMAL")
+        connection.row_factory = sqlite3.Row
         self._connection = connection
         return connection
-
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        """What SQLite and the disk say, as errors of ours."""
-        try:
-            yield
-        except sqlite3.OperationalError as error:
-            if getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-                raise TransientError(f"others wrote {FILE} for more than {BUSY_S:g} s", hint="try again") from error
-            raise ConfigError(f"{FILE} cannot be used: {error}", hint=_HINT) from error
-        except sqlite3.DatabaseError as error:
-            raise ConfigError(f"{FILE} is damaged or no file of apxm: {error}", hint=f"move it away; {_HINT}") from error
-        except OSError as error:
-            raise ConfigError(f"{FILE} cannot be used: {error.strerror or error}", hint=_HINT) from error
-
-
-_HINT = "it lies in the state directory; `apxm doctor` looks at that, `state_dir` sets another"
-
-
-def _write_ahead(connection: sqlite3.Connection) -> None:
-    """Switch to the write-ahead log. SQLite waits for nobody while it does: processes that begin at once would fail."""
-    give_up = monotonic() + BUSY_S
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode=WAL")
-            return
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or monotonic() > give_up:
-                raise
-            sleep(0.01)
-
-
-def _make_or_check(connection: sqlite3.Connection, path: Path) -> None:
-    """The tables of a new file; for another one, whether it is ours and of this version."""
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        application, version = _pragma(connection, "application_id"), _pragma(connection, "user_version")
-        tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-        if application == 0 and version == 0 and not tables:
-            for statement in _TABLES.split(";\n"):
-                connection.execute(statement)
-            connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
-            connection.execute(f"PRAGMA user_version={VERSION}")
-        elif application != APPLICATION_ID:
-            raise ConfigError(f"{path} is a database of another program", hint=f"move it away; {_HINT}")
-        elif version != VERSION:
-            raise ConfigError(
-                f"{path} has version {version}, this apxm reads version {VERSION}",
-                hint="use the apxm that made it, or set another `state_dir`",
-            )
-    except BaseException:
-        connection.execute("ROLLBACK")
-        raise
-    connection.execute("COMMIT")
-
-
-def _pragma(connection: sqlite3.Connection, name: str) -> Any:
-    return connection.execute(f"PRAGMA {name}").fetchone()[0]
 
 
 def as_json(value: Any, what: str, bytes_max: int) -> str:

@@ -51,6 +51,7 @@ class NotedRun(LocalRun):
         super().__init__(*args, **named)
         assert self.episodes is not None
         self._record = self.episodes
+        self._columns: dict[ExecutionPlan, Columns] = {}  # looked up once for a run: many frames have a single node
         self._sheets: dict[Frame, Sheet] = {}  # of frames that are open
         self._closed: list[Sheet] = []  # of those that are not: a sheet must not keep a frame and its values
         self._noted = 0  # firings in these sheets
@@ -205,10 +206,13 @@ class NotedRun(LocalRun):
 
     # ---- what is kept ------------------------------------------------------------------------------------------------
     def _sheet(self, frame: Frame) -> Sheet:
-        found = self._sheets.get(frame)
-        if found is None:
-            found = self._sheets[frame] = Sheet(frame.path(), columns_of(frame.plan))
-        return found
+        """A new sheet for a frame."""
+        plan = frame.plan
+        columns = self._columns.get(plan)
+        if columns is None:
+            columns = self._columns[plan] = columns_of(plan)
+        sheet = self._sheets[frame] = Sheet(frame.path(), columns)
+        return sheet
 
     def _keep_values(self, frame: Frame, sheet: Sheet, start: int) -> None:
         """Keep what the policy says of the values of pure nodes, from this position of the sheet on: of none here."""

@@ -179,6 +179,8 @@ class _Tracing:
             self._keep(key[0], f"=reflection:{node.name}", found | led)
         if plans or node.op == "REASON":
             self._keep(key[0], BELIEFS, found | led)
+            if setting(node, "durable"):  # under keys that the model thinks of
+                self._keep(key[0], ANY, found | led)
         return found
 
     def _shown(self, node: Node, key: FlowKey) -> Labels:
@@ -197,7 +199,7 @@ class _Tracing:
 
     def _remembered(self, node: Node, agent: str) -> Labels:
         """What a node may read from memory: episodes of calls have keys like `model:<name>`."""
-        place, tier = _place(node), node.attributes.get("memory_tier", "all" if node.op == "PLAN" else "*")
+        place, tier = _place(node), node.attributes.get("memory_tier", "all" if "context_key" in node.attributes else "*")
         if tier == "all":  # a copy of what it finds in long-term memory is found in short-term memory from then on
             self._keep(agent, place, _FROM_LTM)
         found = self._read(agent, place) | {f"memory:{tier}"}
@@ -239,7 +241,7 @@ def _plans(node: Node) -> bool:
 
 def _place(node: Node) -> str:
     """Where a node reads or writes: the key, when it is a constant, else ANY."""
-    text = node.attributes.get("context_key" if node.op == "PLAN" else "key")
+    text = node.attributes.get("key", node.attributes.get("context_key"))
     if text is None or (key := parse(text)).placeholders:
         return ANY
     return f"={key.render(str)}"

@@ -368,12 +368,19 @@ def _inner(scene: Scene) -> str:
     return f"; the plan that the model makes is then run, and may call {names}, if granted"
 
 
+def _recalling(scene: Scene) -> str:
+    """What of memory the model is told, and what is stored of its answer."""
+    text = f"; the model is told what memory has under {name(scene.get('context_key'))}" if scene.has("context_key") else ""
+    return text + ("; what it comes to believe is stored in long-term memory too" if scene.get("durable") else "")
+
+
 def _reason(scene: Scene) -> str:
-    return _asked(scene, "has {} reason, which may change beliefs and goals of the agent:") + _extras(scene) + _inner(scene)
+    asked = _asked(scene, "has {} reason, which may change beliefs and goals of the agent:")
+    return asked + _recalling(scene) + _extras(scene) + _inner(scene)
 
 
 def _plan(scene: Scene) -> str:
-    return _asked(scene, "has {} split this goal into steps:", "goal") + _inner(scene)
+    return _asked(scene, "has {} split this goal into steps:", "goal") + _recalling(scene) + _inner(scene)
 
 
 def _reflect(scene: Scene) -> str:

@@ -88,13 +88,14 @@ def _capabilities(nodes: Iterable[Node], effects: Mapping[str, str | None]) -> I
 
 
 def _memory(by_op: Mapping[str, Sequence[Node]]) -> Iterator[str]:
-    def tiers(op: str) -> str:
+    def tiers(op: str, more: str, extra: str) -> str:
+        """Those that the nodes of an operation name, and `more` where some node says `extra`."""
         found = dict.fromkeys(TIERS[setting(node, "memory_tier")] for node in by_op.get(op, ()))
-        if op == "UMEM" and any(setting(node, "durable") for node in by_op.get(op, ())):
-            found[TIERS["ltm"]] = None
+        if any(setting(node, extra) for nodes in by_op.values() for node in nodes):
+            found[TIERS[more]] = None
         return listed(list(found))
 
-    reads, writes = tiers("QMEM"), tiers("UMEM")
+    reads, writes = tiers("QMEM", "all", "context_key"), tiers("UMEM", "ltm", "durable")
     if reads and reads == writes:
         yield f"It reads and writes {reads}."
     elif reads and writes:

@@ -13,6 +13,7 @@ from time import time
 from typing import TYPE_CHECKING, Any
 
 from apxm.errors import InvalidError
+from apxm.memory.stm import checked_labels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -80,7 +81,7 @@ class Facts:
 
         Without `id` it comes from namespace and text. A fact whose text was changed since keeps the id that it had.
         """
-        said = _text(text)
+        said, labels = _text(text), checked_labels(labels)
         given = _metadata(metadata, _tags(tags), _name("source", source), _name("session", session))
         key = fact_id(namespace, said) if id is None else _id(id)
         with self._lock(key):
@@ -90,7 +91,7 @@ class Facts:
                 known = self.get(key, namespace=namespace)
             if known is not None:
                 given = {**_told(known), **given, "tags": list(dict.fromkeys((*known.tags, *given["tags"])))}
-                labels = dict.fromkeys((*known.labels, *labels))
+                labels = tuple(dict.fromkeys((*known.labels, *labels)))
             return self._put(key, namespace, said, given, labels)
 
     def update(
@@ -109,6 +110,7 @@ class Facts:
 
         The id and the time of its making stay. InvalidError when there is no such fact.
         """
+        labels = checked_labels(labels)
         with self._lock(_id(id)):
             known = self.get(id, namespace=namespace)
             if known is None:
@@ -237,15 +239,20 @@ def _fact(entry: Entry, score: float | None = None) -> Fact:
         entry.key,
         entry.text,
         entry.namespace,
-        tuple(told.get("tags", ())),
-        told.get("source"),
-        told.get("session"),
+        tuple(tags) if type(tags := told.get("tags", [])) is list else (str(tags),),
+        _as_name(told.get("source")),
+        _as_name(told.get("session")),
         {name: value for name, value in told.items() if name not in OWN},
         entry.labels,
         entry.created_at,
         entry.updated_at,
         score,
     )
+
+
+def _as_name(told: Any) -> str | None:
+    """A source or session as it was stored: what was imported may have a number there."""
+    return None if told is None else str(told)
 
 
 def _told(known: Fact) -> dict[str, Any]:

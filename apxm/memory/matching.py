@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 TEXT_CHARS_MAX = 4_000  # of one value that a search reads: bounds a search over a full memory to a fraction of a second
+QUERY_CHARS_MAX = 4_000  # of a query that are read, and the terms that are looked for: the others are left out
+TERMS_MAX = 64
 
 KEY_IS, KEY_HAS, TEXT_HAS = 1.0, 0.9, 0.6  # the whole query is the key, is in the key, is in the text
 TERM_IN_KEY, TERM_IN_TEXT = 0.85, 0.6  # one term of the query; the score is their mean over the terms
@@ -25,9 +27,9 @@ class Query:
     def __init__(self, text: str) -> None:
         from apxm.llm.text import terms  # here, so that a run that never searches does not load it
 
-        self._terms_of = terms
+        self._terms_of, text = terms, text[:QUERY_CHARS_MAX]
         self.whole = " ".join(text.casefold().split())
-        self.terms = tuple(dict.fromkeys(terms(text) or text.casefold().split()))
+        self.terms = tuple(dict.fromkeys(terms(text) or text.casefold().split()))[:TERMS_MAX]
         self._trunks = {term: term[:-1] if len(term) > 3 and term[-1] in "iy" else term for term in self.terms}
         self.trunks = tuple(self._trunks.values())  # what the words of a text begin with that it finds
         self._begins = re.compile(rf"{_WORD_START}{re.escape(self.whole)}")

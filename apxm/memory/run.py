@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from apxm.memory.episodic import Episodes, Place
-    from apxm.memory.ltm.entry import Entry
+    from apxm.memory.ltm.entry import Entry, Put
+    from apxm.memory.ltm.system import Lane
     from apxm.memory.stm import Labels, ShortTermMemory
     from apxm.memory.system import MemorySystem
 
@@ -154,11 +155,32 @@ class RunMemory:
         metadata: Mapping[str, Any] | None = None,
     ) -> Future[Any]:
         """Store a settled value in long-term memory; the future is done when it cannot be lost any more. Does not block."""
+        return self.submit_all([self.lasting(key, value, ttl_ms, labels, text, metadata)])
+
+    def lasting(
+        self,
+        key: str,
+        value: Any,
+        ttl_ms: float | None = None,
+        labels: Labels = (),
+        text: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Put:
+        """A settled value as `submit_all` stores it."""
         checked_key(key)
         check(value, f"memory key `{key}`")
-        self._wrote(key)
-        stored = self._run.system.store(self.agent, key, value, ttl_ms, labels, text, metadata)
-        stored.add_done_callback(lambda _: self._wrote(key))
+        return self._run.system.lasting(self.agent, key, value, ttl_ms, labels, text, metadata)
+
+    def submit_all(self, puts: Sequence[Put]) -> Future[Any]:
+        """`submit` of several: all of them are stored, or none."""
+
+        def wrote(_: Any = None) -> None:
+            for put in puts:
+                self._wrote(put.key)
+
+        wrote()
+        stored = self._run.system.store(puts)
+        stored.add_done_callback(wrote)
         return stored
 
     def delete(self, key: str, *, tier: str = "stm", scope: str = "agent") -> bool:
@@ -337,9 +359,9 @@ class RunMemory:
             raise InvalidError("no episodes are kept here", hint='set MemoryConfig(episodic="memory")')
         return self._run.system.episodes
 
-    async def later(self, work: Callable[[], T]) -> T:
-        """Do what blocks on another thread, and wait for it on this loop."""
-        return await asyncio.wrap_future(self._run.system.later(work))
+    async def later(self, work: Callable[[], T], lane: Lane = "reading") -> T:
+        """Do what blocks on another thread, and wait for it on this loop; a search does not hold up reads by key."""
+        return await asyncio.wrap_future(self._run.system.later(work, lane))
 
     # ---- the whole of it ---------------------------------------------------------------------------------------------
     def fence(self) -> list[Future[Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from apxm.memory.stm import MISSING, checked_key, checked_ttl, checked_value, search
+from apxm.memory.stm import MISSING, checked_key, checked_labels, checked_ttl, checked_value, search
 from apxm.values import settle
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class Session:
         checked_key(key)
         checked_ttl(key, ttl_ms)
         value = checked_value(key, value)
-        self._stm.put(SCOPE, key, value, ttl_ms, tuple(labels))
+        self._stm.put(SCOPE, key, value, ttl_ms, checked_labels(labels))
         return value
 
     def get(self, key: str, default: Any = None) -> Any:

@@ -15,7 +15,7 @@ from apxm.memory.matching import Query, fits
 from apxm.values import SCALARS, check, settle
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
 KEY_CHARS_MAX = 1_000
 ENTRY_BYTES = 200  # what an entry costs beside its key and value: a tuple, a place in the order, a hash slot
@@ -281,7 +281,14 @@ def checked_value(key: str, value: Any) -> Any:
     return value
 
 
+def checked_labels(labels: Iterable[str]) -> tuple[str, ...]:
+    """The labels. InvalidError for a text alone, whose letters would be labels that no policy knows."""
+    if isinstance(labels, str):
+        raise InvalidError(f"`labels` is the text {labels!r:.60}, expected several texts", hint=f"pass [{labels!r:.60}]")
+    return tuple(labels)
+
+
 def checked_ttl(key: str, ttl_ms: float | None) -> None:
     """InvalidError unless it is a time to live."""
-    if ttl_ms is not None and ttl_ms <= 0:
-        raise InvalidError(f"ttl_ms of `{key}` is {ttl_ms!r}, expected more than 0")
+    if ttl_ms is not None and (type(ttl_ms) is bool or not isinstance(ttl_ms, (int, float)) or not ttl_ms > 0):
+        raise InvalidError(f"ttl_ms of `{key:.60}` is {ttl_ms!r:.60}, expected milliseconds, more than 0")

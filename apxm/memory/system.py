@@ -17,14 +17,14 @@ from apxm.memory.session import Session
 from apxm.memory.stm import ShortTermMemory, checked_key
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from concurrent.futures import Future
     from pathlib import Path
 
     from apxm.memory.episodic import Episodes
     from apxm.memory.facts import Facts
-    from apxm.memory.ltm.entry import Entry
-    from apxm.memory.ltm.system import LongTermMemory
+    from apxm.memory.ltm.entry import Entry, Put
+    from apxm.memory.ltm.system import Lane, LongTermMemory
     from apxm.memory.stm import Change, Labels
 
     T = TypeVar("T")
@@ -166,7 +166,7 @@ class MemorySystem:
             self._facts = Facts(self.ltm, clock=self._wall)
         return self._facts
 
-    def store(
+    def lasting(
         self,
         agent: str,
         key: str,
@@ -175,19 +175,23 @@ class MemorySystem:
         labels: Labels,
         text: str | None,
         metadata: Mapping[str, Any] | None,
-    ) -> Future[Any]:
-        """Put a settled value into the namespace of an agent; the future is done when it cannot be lost any more.
-
-        Does not block, however many writes wait.
-        """
+    ) -> Put:
+        """A settled value as it goes into the namespace of an agent."""
         from apxm.memory.ltm.entry import TEXT_CHARS_MAX, Put
         from apxm.memory.matching import text_of
 
         said = text_of(value, TEXT_CHARS_MAX) if text is None else text
         expires_at = None if ttl_ms is None else self._wall() + ttl_ms / 1e3
-        put = Put(agent, key, value, said, metadata=dict(metadata or {}), labels=labels, expires_at=expires_at)
+        return Put(agent, key, value, said, metadata=dict(metadata or {}), labels=labels, expires_at=expires_at)
+
+    def store(self, puts: Sequence[Put]) -> Future[Any]:
+        """Store all of them or none; the future is done when they cannot be lost any more.
+
+        Does not block: where too many writes wait, they wait on another thread until there is room.
+        """
         ltm = self.ltm
-        return ltm.later(lambda: ltm.submit([put]).result()) if ltm.crowded else ltm.submit([put])
+        accepted = ltm.offer(puts)
+        return ltm.later(lambda: ltm.submit(puts).result(), "writing") if accepted is None else accepted
 
     def recall(self, agent: str, key: str, where: Mapping[str, Any] | None) -> Entry | None:
         """The entry of an agent in long-term memory that has these fields, or None."""
@@ -203,15 +207,15 @@ class MemorySystem:
         """How long an entry of long-term memory still lives; None for ever."""
         return None if entry.expires_at is None else (entry.expires_at - self._wall()) * 1e3
 
-    def later(self, work: Callable[[], T]) -> Future[T]:
-        """Run what blocks on a thread of long-term memory."""
-        return self.ltm.later(work)
+    def later(self, work: Callable[[], T], lane: Lane = "reading") -> Future[T]:
+        """Run what blocks on a thread of long-term memory; a search does not hold up reads by key."""
+        return self.ltm.later(work, lane)
 
     def fence(self) -> list[Future[Any]]:
         """What is done once everything is durable that was accepted before; nothing when it is already. Does not block."""
         waiting: list[Future[Any]] = []
         if self._ltm is not None and self._ltm.pending:
-            waiting.append(self._ltm.submit([]))  # writes are committed in their order
+            waiting.append(self.store([]))  # writes are committed in their order
         if self.episodes is not None and self.episodes.pending:
             waiting.append(self.episodes.flushed())
         return waiting

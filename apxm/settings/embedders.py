@@ -52,7 +52,7 @@ def embedder_of(values: Mapping[str, Value], environment: Mapping[str, str]) -> 
             kinds = [f"`{one}`" for one, each in EMBEDDER_KINDS.items() if name in (*each.needs, *each.may)]
             raise ConfigError(
                 f"{value.origins[0].where(prefix + name)}: the embedder is `{kind}`, which has no such key",
-                hint=f"set `memory.embedder` to {', '.join(kinds[:-1])} or {kinds[-1]}, or leave it away",
+                hint=f"set `memory.embedder` to {', '.join(kinds[:-1])} or {kinds[-1]}, or leave it out",
             )
     for name in EMBEDDER_KINDS[kind].needs:
         if chosen is not None and name not in given:

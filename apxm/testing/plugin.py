@@ -96,7 +96,7 @@ def virtual_clock() -> VirtualClock:
 
 
 class _Runtimes:
-    """What `apxm_runtime` gives. What outlives a run lies in `state`: made when first used, shared by the runtimes of one test."""
+    """What `apxm_runtime` gives. What outlives a run lies in `state`: made when used, shared by the runtimes of one test."""
 
     def __init__(self, state: Path) -> None:
         self._state = state

@@ -124,6 +124,7 @@ def test_every_block_of_the_page_runs(page: Path, tmp_path: Path, monkeypatch: p
     if page.name == "run-code-safely.md" and (reason := absence()) is not None:
         pytest.skip(f"no sandbox on this machine: {reason}")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / ".state"))  # what one page remembers is no page's and no test's to find
     reader = Reader(tmp_path)
     for block in blocks(page):
         reader.read(block)

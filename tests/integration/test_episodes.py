@@ -122,9 +122,9 @@ def test_an_episode_says_in_which_frame_it_happened():
         assert sorted(one.path for one in made.memory.episodes) == [((5, 0),), ((5, 1),)]
 
 
-def test_what_is_read_from_the_record_comes_from_where_it_came_from_when_it_was_written():
+def test_what_is_read_from_the_record_comes_from_where_it_came_from_when_it_was_written(tmp_path):
     write = graph(("say", "ASK", {"prompt": "Say."}), ("keep", "UMEM", {"key": "k", "memory_tier": "episodic"}), edges=[(1, 2)])
-    with runtime() as made:
+    with runtime(folder=tmp_path / "memory") as made:
         made.execute(write)
         for how in ({"key": "k"}, {"query": "k"}):
             for tier in ("episodic", "all"):

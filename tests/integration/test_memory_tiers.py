@@ -24,7 +24,8 @@ from apxm import (
     flow,
     step,
 )
-from apxm.errors import DeadlineError, LockedError
+from apxm.errors import DeadlineError, LockedError, TransientError
+from apxm.fault import at_faults
 from apxm.memory.ltm.owner import Owner
 from apxm.observability.events import NodeRetried
 from apxm.testing.sketch import sketch
@@ -197,6 +198,63 @@ def test_what_a_plan_of_a_model_stores_for_good_is_from_that_model(tmp_path: Pat
         runtime.execute(flow(lambda: step.plan("Do.", enable_inner_plan=True, name="plan"), name="main"))
         (entry,) = runtime.memory.ltm.list(namespace="default")
     assert (entry.value, entry.labels) == ("a constant of the plan", ("llm:scripted",))
+
+
+def reasons(**more: Any) -> ScriptedModel:
+    return ScriptedModel(rules=[(".", {"result": "a coat", **more})])
+
+
+weigh = flow(lambda q: step.reason(f"{q}?", durable=True, name="weigh"), name="main")
+
+
+def test_what_a_model_believed_is_stored_for_good_with_all_that_it_came_from(tmp_path: Path) -> None:
+    @flow
+    def main(q: str):  # type: ignore[no-untyped-def]
+        return step.reason(f"{q}?", durable=True, context_key="style")
+
+    sure = {"rain": {"value": [True], "confidence": 0.75}, "sky": "grey"}
+    with opened(tmp_path, model=reasons(belief_updates=sure, new_goals=[{"description": "dry"}])) as runtime:
+        runtime.execute(learn, key="style", value="short")
+        assert runtime.execute(main, q="rain").value == "a coat"
+        found = {one.key: one for one in runtime.memory.ltm.list(namespace="default", where={"confidence": {"$gt": 0.0}})}
+    assert {key: (one.value, one.metadata) for key, one in found.items()} == {
+        "rain": ([True], {"confidence": 0.75}),
+        "sky": ("grey", {"confidence": 1.0}),
+    }
+    assert {frozenset(one.labels) for one in found.values()} == {frozenset({"llm:scripted", "memory:all", "memory:ltm", "user"})}
+
+
+def test_what_a_model_believed_for_good_is_told_to_the_next_process(tmp_path: Path) -> None:
+    with opened(tmp_path, model=reasons(belief_updates={"style": "short sentences"})) as runtime:
+        runtime.execute(weigh, q="how")
+    model = reasons()
+    with opened(tmp_path, model=model) as runtime:
+        runtime.execute(flow(lambda: step.reason("Write.", context_key="style"), name="main"))
+    assert "short sentences" in model.calls[0].prompt.messages[-1].content
+
+
+def test_beliefs_that_cannot_be_stored_are_not_held_and_the_model_is_not_asked_again(tmp_path: Path) -> None:
+    def busy(site: str) -> None:
+        if site == "ltm.record.before_commit":
+            raise TransientError("others write")
+
+    model = reasons(belief_updates={"sky": "grey"})
+    with opened(tmp_path, model=model) as runtime, at_faults(busy), pytest.raises(TransientError) as failed:
+        runtime.execute(weigh, q="rain")
+    assert failed.value.node == "weigh"
+    assert (failed.value.result.machine("default").beliefs(), len(model.calls)) == ({}, 1)
+
+
+def test_a_reason_is_done_when_its_beliefs_are_written_and_keeps_no_other_run_waiting(tmp_path: Path) -> None:
+    with opened(tmp_path, model=reasons(belief_updates={"sky": "grey"})) as runtime:
+        stuck = Stuck(runtime)
+        handle = runtime.start(weigh, q="rain")
+        assert stuck.reached.wait(10)
+        assert runtime.execute(flow(lambda: step.reason("Quick."), name="main")).value == "a coat"  # on the same loop
+        assert not handle.done()
+        stuck.go.set()
+        assert handle.result(10).value == "a coat"
+        assert kept(runtime) == {"sky": "grey"}
 
 
 # ---- nothing else waits ----------------------------------------------------------------------------------------------

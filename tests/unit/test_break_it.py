@@ -104,6 +104,7 @@ def test_every_room_that_the_list_must_have_is_there() -> None:
         "decoder",
         "embedders",
         "engine",
+        "episodes",
         "firing",
         "ltm",
         "mcp",

@@ -133,7 +133,8 @@ def _search(spec: NodeSpec, services: Services, tier: str) -> Bound:
 
     async def waiting(context: OpContext, *inputs: Any) -> Any:
         memory = seen_by(context)
-        entries, labels = await memory.later(partial(memory.search_in, tier, query(inputs), limit, min_score, wanted))
+        search = partial(memory.search_in, tier, query(inputs), limit, min_score, wanted)
+        entries, labels = await memory.later(search, "searching")
         context.owe(labels)
         return entries
 
@@ -200,7 +201,7 @@ def _write_for_good(spec: NodeSpec, services: Services, tier: str, value: Callab
         except InvalidError as error:
             raise _said(context, error) from error
         except ApxmError as error:
-            raise _own(error) from error
+            raise own(error) from error
         return stored
 
     return write
@@ -210,7 +211,7 @@ def _said(context: OpContext, error: ApxmError) -> InvalidError:
     return InvalidError(f"UMEM `{context.name}`: {error.message}", hint=error.hint)
 
 
-def _own(error: ApxmError) -> ApxmError:
+def own(error: ApxmError) -> ApxmError:
     """The same failure for this node alone: writes that were to be committed together fail with one error."""
     own = type(error)(error.message, code=error.code, hint=error.hint)
     own.called = isinstance(error, LockedError)  # it waited for the owner already: to try again is for the program to decide

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from graphlib import CycleError, TopologicalSorter
 from typing import TYPE_CHECKING, Any
@@ -9,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 from apxm.aam.beliefs import KEY_CHARS_MAX
 from apxm.aam.goals import ID_CHARS_MAX, Goal
 from apxm.aam.machine import BELIEFS_MAX, GOALS_MAX
-from apxm.errors import BindError, InvalidError, PlanError
+from apxm.errors import ApxmError, BindError, InvalidError, PlanError
 from apxm.executor.arguments import shown, where
 from apxm.executor.asking import Asker, prompt_renderer, setting
 from apxm.executor.believing import drawn_from, label_of
 from apxm.executor.bind import Bound, Kind
-from apxm.executor.handlers.memory import find, load_lasting, seen_by
+from apxm.executor.handlers.memory import find, load_lasting, own, seen_by
 from apxm.executor.inner import InnerPlans
 from apxm.executor.plan_text import refusal
 from apxm.graph.operation import Effect
@@ -25,7 +26,7 @@ from apxm.llm.prompts import built_in
 from apxm.llm.structured import OutputSchema
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from apxm.aam.machine import Machine
     from apxm.executor.bind import Binder, NodeSpec, Services
@@ -80,23 +81,45 @@ def _told(messages: list[Message], more: str) -> list[Message]:
     return [Message("system", more), *messages]
 
 
+def _knows(spec: NodeSpec) -> Callable[[OpContext], Awaitable[list[str]]]:
+    """What gives what memory has under the `context_key`, as a part of the prompt; nothing when it has nothing."""
+    key: str | None = spec.attributes.get("context_key")
+    if key is not None:
+        load_lasting()
+
+    async def known(context: OpContext) -> list[str]:
+        value, labels = (None, ()) if key is None else await find(seen_by(context), "all", key)
+        if value is None:
+            return []
+        context.owe(("memory:all", *labels))
+        return [f"What is remembered as `{key}`:\n{fence('memory', as_text(value))}"]
+
+    return known
+
+
 # ---- REASON --------------------------------------------------------------------------------------------------------------
 def bind_reason(spec: NodeSpec, services: Services) -> Bound:
     """Resolve the model, compile the schema of its answer; a firing asks, then believes, wants and plans all of it or nothing."""
     inner = InnerPlans(spec, services)
     planner = _Planner(spec, services, _reason_schema(spec, inner), inner, built_in.REASON)
-    render = prompt_renderer(spec, setting(spec, "template_str"))
-    source = planner.asker.label
+    render, known = prompt_renderer(spec, setting(spec, "template_str")), _knows(spec)
+    source, durable = planner.asker.label, setting(spec, "durable")
+    if durable:
+        load_lasting()
 
     async def reason(context: OpContext, *inputs: Any) -> Any:
-        answer, plan = await planner.ask(context, render(inputs), inputs)
+        asked = [render(inputs), *await known(context)]
+        answer, plan = await planner.ask(context, "\n\n".join(asked), inputs)
         machine = context.run.machine(context.agent)
-        beliefs, goals = answer.get("belief_updates", {}), [_goal(given) for given in answer.get("new_goals", ())]
+        beliefs = {key: _belief(given) for key, given in answer.get("belief_updates", {}).items()}
+        goals = [_goal(given) for given in answer.get("new_goals", ())]
         _refuse_too_many(machine, beliefs, goals)
         outcome = answer["result"] if plan is None else inner.splice(context, plan, answer["result"])
+        if durable and beliefs:
+            await _store(context, beliefs)
+            _refuse_too_many(machine, beliefs, goals)  # meanwhile others may have taken the room
         drawn, label = drawn_from(source, context, told=planner.asker.offers_agent), label_of(context)
-        for key, given in beliefs.items():
-            value, confidence = _belief(given)
+        for key, (value, confidence) in beliefs.items():
             machine.believe(key, value, source=drawn, confidence=confidence, label=label)
         for goal in goals:
             machine.set_goal(goal, label=label)
@@ -136,6 +159,21 @@ def _belief(given: Any) -> tuple[Any, float]:
     return given, 1.0
 
 
+async def _store(context: OpContext, beliefs: dict[str, tuple[Any, float]]) -> None:
+    """Store beliefs for good, all or none, with the model and all that it was shown as their labels."""
+    memory, labels = seen_by(context), context.origins()
+    puts = [
+        memory.lasting(key, value, None, labels, metadata={"confidence": confidence})
+        for key, (value, confidence) in beliefs.items()
+    ]
+    try:
+        await asyncio.wrap_future(memory.submit_all(puts))
+    except ApxmError as error:
+        error = own(error)
+        error.called = True  # the model was paid: it is not asked once more for this
+        raise error from error.__cause__
+
+
 def _goal(given: dict[str, Any]) -> Goal:
     text = given["description"]
     id = given.get("id", text[:ID_CHARS_MAX])  # said again it is the same goal
@@ -158,12 +196,10 @@ def bind_plan(spec: NodeSpec, services: Services) -> Bound:
     inner = InnerPlans(spec, services)
     planner = _Planner(spec, services, _Steps(inner), inner, built_in.PLAN)
     goal, constraints = prompt_renderer(spec, spec.attributes.get("goal", "")), _constraints(spec)
-    key: str | None = spec.attributes.get("context_key")
-    if key is not None:
-        load_lasting()
+    known = _knows(spec)
 
     async def plan(context: OpContext, *inputs: Any) -> Any:
-        asked = [f"Goal: {goal(inputs)}", *constraints, *(await _known(context, key) if key is not None else ())]
+        asked = [f"Goal: {goal(inputs)}", *constraints, *await known(context)]
         answer, found = await planner.ask(context, "\n\n".join(asked), inputs)
         steps, after = answer["plan"], dependencies(answer["plan"])[0]
         rows = [(step["description"], step.get("priority", 0), before) for step, before in zip(steps, after)]
@@ -224,15 +260,6 @@ def _constraints(spec: NodeSpec) -> list[str]:
     if not all(isinstance(text, str) for text in texts):
         raise BindError(f"{where(spec)}: its `constraints` are {shown(given)}, expected a text or a list of texts")
     return ["\n".join(["Constraints:", *(f"- {text}" for text in texts)])] if texts else []
-
-
-async def _known(context: OpContext, key: str) -> list[str]:
-    """What memory has under a key, as a part of the prompt; nothing when it has nothing."""
-    value, labels = await find(seen_by(context), "all", key)
-    if value is None:
-        return []
-    context.owe(("memory:all", *labels))
-    return [f"What is remembered as `{key}`:\n{fence('memory', as_text(value))}"]
 
 
 BINDERS: dict[str, Binder] = {"REASON": bind_reason, "PLAN": bind_plan}

@@ -28,6 +28,7 @@ _PROMPT = Attribute(
     default="",
     aliases=("prompt", "template"),
 )
+_REMEMBERED = Attribute("context_key", "str", "key in memory whose value is added to the prompt")
 _INNER = (
     Attribute("inner_plan_supported", "bool", "what enable_inner_plan is when it is not given", default=False),
     Attribute("enable_inner_plan", "bool", "the model may give an inner plan, which is run; by default as inner_plan_supported"),
@@ -80,7 +81,14 @@ ROWS = (
         "checked, compiled and spliced, and whose outputs are this node's.",
         Effect.PAID,
         Latency.HIGH,
-        attributes=(_PROMPT, *_MODEL, *_SCHEMA, *_INNER),
+        attributes=(
+            _PROMPT,
+            Attribute("durable", "bool", "store the belief updates in LTM as well, under their keys", default=False),
+            _REMEMBERED,
+            *_MODEL,
+            *_SCHEMA,
+            *_INNER,
+        ),
         needs=(("template_str", "input"),),
     ),
     Operation(
@@ -95,7 +103,7 @@ ROWS = (
         attributes=(
             Attribute("goal", "text", "what is to be reached", aliases=("template_str", "prompt", "template")),
             Attribute("constraints", "json", "what the plan must respect: a text or a list of texts"),
-            Attribute("context_key", "str", "key in memory whose value is added to the prompt"),
+            _REMEMBERED,
             *_MODEL,
             _REPAIRS,
             *_INNER,

@@ -123,6 +123,8 @@ class Episodes(ABC):
         kept = text[: CONTENT_CHARS_MAX + SECRET_CHARS]
         if self._redact is not None:
             kept = self._redact(kept)
+            if len(text) > CONTENT_CHARS_MAX + SECRET_CHARS:
+                kept = kept[:-SECRET_CHARS]  # of what stands there the end was not seen, however much before it was blacked out
         if len(text) <= CONTENT_CHARS_MAX:
             return kept
         return f"{kept[:CONTENT_CHARS_MAX]}… ({len(text)} characters)"

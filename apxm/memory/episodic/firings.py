@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from array import array
 from dataclasses import dataclass, field
+from itertools import accumulate, chain, groupby
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from apxm.memory.episodic.episode import FIRING
@@ -95,7 +97,8 @@ class Firings:
         """As bytes. Durations are kept to the microsecond or so: as 32-bit floats."""
         import msgpack
 
-        packed: bytes = msgpack.packb([self.shift, [_packed(sheet) for sheet in self.sheets]], unicode_errors="surrogatepass")
+        groups = [_packed(columns, list(sheets)) for columns, sheets in groupby(self.sheets, _columns)]
+        packed: bytes = msgpack.packb([self.shift, groups], unicode_errors="surrogatepass")
         return packed
 
     @classmethod
@@ -103,43 +106,54 @@ class Firings:
         """What was packed."""
         import msgpack
 
-        shift, sheets = msgpack.unpackb(data, strict_map_key=False, unicode_errors="surrogatepass")
-        return cls(run, shift, [_unpacked(sheet) for sheet in sheets])
+        shift, groups = msgpack.unpackb(data, strict_map_key=False, unicode_errors="surrogatepass")
+        return cls(run, shift, [sheet for group in groups for sheet in _unpacked(group)])
 
 
-def _packed(sheet: Sheet) -> list[Any]:
-    columns, slots = sheet.columns, sheet.slots
-    ids, names, ops = columns.ids, columns.names, columns.ops
-    first = sheet.ends[0]
-    known = {op: at for at, op in enumerate(dict.fromkeys(map(ops.__getitem__, slots)))}
+_columns = attrgetter("columns")
+_slots = attrgetter("slots")
+_rare = attrgetter("codes", "attempts", "contents", "labels")
+
+
+def _packed(columns: Columns, sheets: Sequence[Sheet]) -> list[Any]:
+    """Sheets of one flow together: most may have a single firing."""
+    slots = list(chain.from_iterable(map(_slots, sheets)))
+    known = {slot: at for at, slot in enumerate(dict.fromkeys(slots))}
     return [
-        sheet.path,
         columns.flow,
         columns.agent,
-        [ids[slot] for slot in slots],
-        [names[slot] for slot in slots],
-        list(known),
-        array("H", [known[ops[slot]] for slot in slots]).tobytes(),
-        first,
-        array("f", [end - first for end in sheet.ends]).tobytes(),
-        array("f", sheet.tooks).tobytes(),
-        *(sheet.codes, sheet.attempts, sheet.contents, sheet.labels),
+        [(columns.ids[slot], columns.names[slot], columns.ops[slot]) for slot in known],
+        [sheet.path for sheet in sheets],
+        array("I", [len(sheet.slots) for sheet in sheets]).tobytes(),
+        array("d", [sheet.ends[0] for sheet in sheets]).tobytes(),
+        array("I", map(known.__getitem__, slots)).tobytes(),
+        array("f", [end - sheet.ends[0] for sheet in sheets for end in sheet.ends]).tobytes(),
+        array("f", chain.from_iterable([sheet.tooks for sheet in sheets])).tobytes(),
+        {at: rare for at, sheet in enumerate(sheets) if any(rare := _rare(sheet))},
     ]
 
 
-def _unpacked(data: list[Any]) -> Sheet:
-    path, flow, agent, ids, names, known, ops, first, ends, tooks, codes, attempts, contents, labels = data
-    columns = Columns(flow, agent, ids, names, [known[at] for at in array("H", ops)])
-    return Sheet(
-        tuple((node, step) for node, step in path),
-        columns,
-        list(range(len(ids))),
-        [first + end for end in array("f", ends)],
-        list(array("f", tooks)),
-        *(codes, attempts, contents, {at: tuple(several) for at, several in labels.items()}),
-    )
+def _unpacked(data: list[Any]) -> Iterator[Sheet]:
+    flow, agent, nodes, paths, counts, firsts, slots, ends, tooks, rare = data
+    columns = Columns(flow, agent, *zip(*nodes))
+    slots, ends, tooks = array("I", slots), array("f", ends), array("f", tooks)
+    upto = accumulate(array("I", counts))
+    since = 0
+    for at, (path, until, first) in enumerate(zip(paths, upto, array("d", firsts))):
+        codes, attempts, contents, labels = rare.get(at) or ({}, {}, {}, {})
+        yield Sheet(
+            tuple((node, step) for node, step in path),
+            columns,
+            list(slots[since:until]),
+            [first + end for end in ends[since:until]],
+            list(tooks[since:until]),
+            *(codes, attempts, contents, {at: tuple(several) for at, several in labels.items()}),
+        )
+        since = until
 
 
 def spans(began: float, ends: Sequence[float]) -> list[float]:
     """How long each of some firings took that came one right after the other."""
+    if len(ends) == 1:  # as in most frames of a large MAP
+        return [ends[0] - began]
     return [end - before for before, end in zip((began, *ends), ends)]

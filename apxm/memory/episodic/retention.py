@@ -5,7 +5,8 @@ from __future__ import annotations
 from math import ceil
 from typing import TYPE_CHECKING
 
-from apxm.memory.episodic.tables import BUSY_S, PAGE_BYTES, pragma
+from apxm.database import BUSY_S, pragma
+from apxm.memory.episodic.tables import PAGE_BYTES
 
 if TYPE_CHECKING:
     import sqlite3

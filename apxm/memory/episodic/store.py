@@ -14,6 +14,7 @@ from heapq import merge
 from time import time
 from typing import TYPE_CHECKING, Any
 
+from apxm.database import is_stale
 from apxm.errors import ConfigError, InvalidError, StorageError
 from apxm.fault import fault
 from apxm.memory.episodic import rows, tables
@@ -190,8 +191,11 @@ class StoredEpisodes(Episodes):
     def _query(self, statement: str, given: Sequence[Any]) -> list[Any]:
         path = self._file()
         with self._reading, tables.storage_errors(path):
+            if self._reader is not None and is_stale(self._reader, path):
+                self._reader.close()
+                self._reader = None
             if self._reader is None:
-                self._reader = tables.open_for_reading(path)
+                self._reader = tables.DATABASE.look(path)
                 if self._reader is None:
                     return []
             try:

@@ -147,7 +147,8 @@ class Stats:
     """What a long-term memory holds and where.
 
     `unembedded` texts have no vector yet, and `failure` is what the embedder said last if it fails; `unindexed` writes are in
-    the record and not in the index, whose folders count their `generation`; None where there is none. `deleted` entries are
+    the record and not in the index, whose folders count their `generation`; None where there is none; `index_failure` is why
+    this process last left the index as it was, if it could not do better since. `deleted` entries are
     found by nobody, and their bytes may be on disk until memory is compacted. `embedder` made the vectors that are there.
     `owner` is who may write, in words; None when nobody has written since the last owner ended.
     """
@@ -164,5 +165,6 @@ class Stats:
     index_bytes: int
     embedder: str | None
     failure: str | None
+    index_failure: str | None
     owner: str | None
     namespaces: tuple[NamespaceStats, ...]

@@ -56,16 +56,16 @@ class Scored:
         scores = self._scores if rows is None else self._scores[rows]
         found = _highest(scores, k)
         at = found if rows is None else rows[found]
-        pairs = zip([self._ids[row] for row in at.tolist()], _rounded(scores[found]), strict=True)
-        return sorted(pairs, key=lambda pair: (-pair[1], pair[0]))[:k]
+        turned = sorted(zip(_rounded(-scores[found]), [self._ids[row] for row in at.tolist()], strict=True))
+        return [(id, -score) for score, id in turned[:k]]
 
     def _rows(self, kind: str | None, only: Collection[str] | None) -> NDArray[np.intp] | None:
         """The rows that a search may find, in no order; None for all."""
         if only is None:
             return None if kind is None else np.flatnonzero(self._kinds == KINDS[kind])
         count = len(self._scores)
-        known = (self._row_of.get(id, count) for id in only)
-        rows = np.fromiter((row for row in known if row < count), dtype=np.intp)
+        known = map(self._row_of.get, only)
+        rows = np.array([row for row in known if row is not None and row < count], dtype=np.intp)
         return rows if kind is None else rows[self._kinds[rows] == KINDS[kind]]
 
     def of(self, ids: Iterable[str]) -> dict[str, float]:
@@ -201,9 +201,7 @@ class _Rows:
         ids, row_of, gone = self.ids, self.row_of, self.gone
 
         def scored(unit: Vector) -> Scored:
-            scores = np.vecdot(
-                matrix, unit
-            )  # not `@`: its threads wait for each other where cores are busy, and rows round apart
+            scores = _dots(matrix, unit)
             scores[died <= rows] = OUT
             return Scored(ids, kinds, row_of, scores, gone)
 

@@ -10,7 +10,6 @@ import errno
 import fcntl
 import json
 import os
-import shlex
 import socket
 import sys
 import threading
@@ -29,7 +28,8 @@ if TYPE_CHECKING:
 FILE = "owner.lock"
 POLL_S = 0.02  # how often a waiting process asks again: flock cannot wait for a limited time
 _CONTENT_MAX = 4_096  # bytes of the file that are read
-_COMMAND_MAX = 200  # characters of the command line that the file keeps
+_COMMAND_MAX = 100  # characters of the name of a program that the file keeps
+_OURS = ("apxm", "__main__.py")
 _TAKEN = (errno.EAGAIN, errno.EACCES, errno.ENOENT)  # another holds the lock, or somebody deleted the file just now
 
 
@@ -125,14 +125,24 @@ class Owner:
 
 
 def _self_description() -> bytes:
-    command = "".join(c if c.isprintable() else " " for c in shlex.join(sys.orig_argv))
     about = {
         "pid": os.getpid(),
         "host": socket.gethostname(),
-        "command": command if len(command) <= _COMMAND_MAX else f"{command[: _COMMAND_MAX - 1]}…",
+        "command": _command(),
         "since": datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC"),
     }
     return json.dumps(about).encode()
+
+
+def _command() -> str:
+    """The program, and of our own the command: arguments may be secrets."""
+    program, *arguments = sys.argv or [""]
+    name = os.path.basename(program)
+    if name in _OURS:
+        command = [one for one in arguments[:1] if one.isascii() and one.isalpha()]
+        return " ".join(("apxm", *command))[:_COMMAND_MAX]
+    kept = name if name and name != "-c" else os.path.basename(sys.executable)
+    return "".join(c if c.isprintable() else " " for c in kept[:_COMMAND_MAX])
 
 
 def holder(folder: Path) -> str | None:
@@ -164,7 +174,7 @@ def _runs(pid: Any) -> bool:
 
 def _described(path: Path) -> dict[str, Any]:
     """What the owner wrote about itself; {} when it is writing that just now, or the file says something else."""
-    with suppress(OSError, ValueError), path.open("rb") as file:
+    with suppress(OSError, ValueError), open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW), "rb") as file:  # a pipe
         found = json.loads(file.read(_CONTENT_MAX))
         if isinstance(found, dict):
             return found

@@ -4,29 +4,39 @@ from __future__ import annotations
 
 import json
 import os
-import sqlite3
 import zlib
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from time import time
 from typing import TYPE_CHECKING, Any
 
+from apxm.database import is_stale
 from apxm.errors import StorageError, ValueRefused
+from apxm.memory.embed.base import Fingerprint
 from apxm.memory.ltm import tables
 from apxm.memory.ltm import where as filters
 from apxm.memory.ltm.entry import Entry
 from apxm.values import unpack
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
+    from typing import TypeAlias
 
     from apxm.memory.ltm.entry import EntryKind
+    from apxm.memory.ltm.passing import Passed
     from apxm.memory.ltm.where import Where
+    from apxm.memory.ltm.words import Rated, Space
+
+    Match: TypeAlias = tuple[str, int, float | None, int]  # id, place, end, whether it passes
 
 FREE_MAX = 8  # connections that are kept open while nobody uses them
+CACHE_KIB = 16 * 1024  # of each, at most: a search of 10,000 texts reads 5 MiB
+COUNTED_MAX = 10_000  # words of queries of which it is kept how many entries have them
 AT_ONCE_MAX = 500  # ids of one statement
 PAGE = 500  # rows that are looked through at a time
+NUMBER_DIGITS_MAX = 18  # of a number of writes
 
 _ENTRY = (
     "e.id, s.name, e.key, e.kind, e.value, e.text, e.metadata, e.labels, e.created_at, e.updated_at, e.expires_at, e.seq, e.crc"
@@ -34,7 +44,9 @@ _ENTRY = (
 _FROM = "FROM entries e CROSS JOIN spaces s ON s.space = e.space"
 _LIVING = "(e.expires_at IS NULL OR e.expires_at > ?)"
 _SPACE = "(SELECT space FROM spaces WHERE name = ?)"
-_FIELDS = "coalesce(e.fields, e.metadata)"
+_NUMBERED = """SELECT space, (SELECT count(*) FROM spaces), (SELECT value FROM meta WHERE name = 'seq')
+FROM spaces WHERE name = ?"""
+_FIELDS = "coalesce(fields, metadata)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +72,7 @@ class Reading:
     def _open(self) -> None:
         self._pid = os.getpid()
         self._free: deque[sqlite3.Connection] = deque()  # that nobody uses right now
+        self._counted: tuple[str, dict[str, int]] = "", {}  # a seq, and what was counted for searches when it was the last
 
     # ---- entries -----------------------------------------------------------------------------------------------------
     def get(self, id: str, now: float) -> Entry | None:
@@ -93,12 +106,36 @@ class Reading:
         rows = self._rows(f"SELECT {_ENTRY} {_FROM} WHERE {told} AND e.seq > ? ORDER BY e.seq LIMIT ?", (*bound, after, limit))
         return [_entry(row) for row in rows]
 
-    def matching(self, namespace: str, kind: str | None, where: Where | None) -> set[str] | None:
-        """Ids of the living entries that pass a filter; None without a filter."""
-        if not where:
-            return None
-        told, bound = self._asked(namespace, kind, where)
-        return {id for (id,) in self._rows(f"SELECT e.id FROM entries e WHERE {told}", bound)}
+    def salvaged(self, namespace: str | None, after: int, limit: int) -> tuple[list[Entry], list[str], int | None]:
+        """What can be read of the next `limit` entries; what is said of the others; the last seq of them, None at the end."""
+        here, bound = ("space >= 0", ()) if namespace is None else (f"space = {_SPACE}", (namespace,))
+        seqs = self._rows(f"SELECT seq FROM entries WHERE {here} AND seq > ? ORDER BY seq LIMIT ?", (*bound, after, limit))
+        found: list[Entry] = []
+        lost: list[str] = []
+        for (seq,) in seqs:  # one by one: a page of the file that is damaged takes no other entry with it
+            try:
+                rows = self._rows(f"SELECT {_ENTRY} {_FROM} WHERE e.seq = ? AND {_LIVING}", (seq, self._clock()))
+                found += [_entry(row) for row in rows]
+            except StorageError as error:
+                lost.append(error.message)
+        return found, lost, seqs[-1][0] if seqs else None
+
+    def matching(self, namespace: str, kind: str | None, where: Where, after: int = 0) -> list[Match]:
+        """The entries that pass a filter, those past their end too.
+
+        With `after`, whatever was written or deleted after that write: of each whether it passes now.
+        """
+        told, bound = filters.condition(where, _FIELDS)
+        here = f"x.space = {_SPACE} AND (? IS NULL OR x.kind = ?)"
+        about = (namespace, kind, kind)
+        if not after:
+            one = f"SELECT x.id, x.place, x.expires_at, 1 FROM entries x WHERE {here} AND {told}"
+            return self._rows(one, (*about, *bound))
+        return self._rows(
+            f"""SELECT x.id, x.place, x.expires_at, {told} FROM entries x WHERE {here} AND x.seq > ? UNION ALL
+            SELECT x.id, 0, NULL, 0 FROM tombstones x WHERE {here} AND x.seq > ?""",
+            (*bound, *about, after, *about, after),
+        )
 
     def _asked(self, namespace: str | None, kind: str | None, where: Where | None) -> tuple[str, list[Any]]:
         parts: list[str] = [_LIVING]
@@ -115,27 +152,43 @@ class Reading:
             bound += more
         return " AND ".join(parts), bound
 
-    def lexical(self, namespace: str, query: str, limit: int, kind: str | None) -> list[tuple[str, float]]:
+    def lexical(self, namespace: str, query: str, limit: int, kind: str | None) -> Rated:
         """Living entries with words of `query` in their key or text, best first: (id, BM25), the more the better.
 
         Any text is a query.
         """
         from apxm.memory.ltm.words import rated  # here, so that what reads by key alone does not load it
 
-        known, space = self._space(namespace)
-        return rated(self._rows, space, query, limit, kind, self._clock()) if known else []
+        space = self._space(namespace)
+        return rated(self._rows, space, query, limit, kind, self._clock()) if space else []
+
+    def lexical_among(
+        self, namespace: str, query: str, limit: int, kind: str | None, passed: Passed
+    ) -> tuple[Rated, Rated, bool]:
+        """Of the `limit` entries that do best those that passed a filter; the best of all; whether there are no more."""
+        from apxm.memory.ltm.words import rated_among
+
+        space = self._space(namespace)
+        return rated_among(self._rows, space, query, limit, kind, self._clock(), passed) if space else ([], [], True)
 
     def phrase(self, namespace: str, query: str, limit: int, kind: str | None) -> list[str]:
         """Ids of living entries that have all the words of `query` in a row, which are two at least. The older first."""
         from apxm.memory.ltm.words import in_a_row
 
-        known, space = self._space(namespace)
-        return in_a_row(self._rows, space, query, limit, kind, self._clock()) if known else []
+        space = self._space(namespace)
+        return in_a_row(self._rows, space, query, limit, kind, self._clock()) if space else []
 
-    def _space(self, namespace: str) -> tuple[bool, int | None]:
-        """Whether there is such a namespace, and its number, if there are others."""
-        rows = self._rows("SELECT space, (SELECT count(*) FROM spaces) FROM spaces WHERE name = ?", (namespace,))
-        return bool(rows), rows[0][0] if rows and rows[0][1] > 1 else None
+    def _space(self, namespace: str) -> Space | None:
+        from apxm.memory.ltm.words import Space
+
+        rows = self._rows(_NUMBERED, (namespace,))
+        if not rows:
+            return None
+        space, spaces, seq = rows[0]
+        counted_at, counts = self._counted
+        if counted_at != seq or len(counts) > COUNTED_MAX:
+            self._counted = seq, counts = seq, dict[str, int]()
+        return Space(space if spaces > 1 else None, counts)
 
     # ---- writes and counts ---------------------------------------------------------------------------------------------
     def changes(self, after: int, limit: int, namespace: str | None = None) -> list[Change]:
@@ -160,7 +213,26 @@ class Reading:
         )
 
     def last_seq(self) -> int:
-        return int(self.meta("seq") or 0)
+        return self.number("seq")
+
+    def number(self, name: str) -> int:
+        """What `meta` says, where that is a number; 0 where it says nothing. StorageError for anything else."""
+        return number_of(name, self.meta(name) or "0")
+
+    def made_by(self) -> Fingerprint | None:
+        """The embedder of the vectors, where one was noted. StorageError where that is not what we write."""
+        told = self.meta("embedder")
+        if told is None:
+            return None
+        try:
+            found = Fingerprint.from_map(json.loads(told))
+            if [type(one) for one in astuple(found)] == [str, str, int, bool]:
+                return found
+        except (ValueError, TypeError, KeyError, RecursionError):
+            pass
+        raise StorageError(
+            f"{self.path} does not say which embedder its vectors are of: {told:.60}", hint=tables.DATABASE.damaged
+        )
 
     def meta(self, name: str) -> str | None:
         rows = self._rows("SELECT value FROM meta WHERE name = ?", (name,))
@@ -233,15 +305,16 @@ class Reading:
     def _rows(self, statement: str, bound: Iterable[Any] = ()) -> list[Any]:
         """What a query gives; nothing where nothing was ever stored."""
         free = self._here()
-        try:
+        with tables.DATABASE.errors(self.path):
             db: sqlite3.Connection | None = free.pop() if free else None
-            if db is not None and tables.is_stale(db, self.path):
+            if db is not None and is_stale(db, self.path):
                 db.close()
                 db = None
             if db is None:
-                db = tables.open_for_reading(self.path)
-            if db is None:
-                return []
+                db = tables.DATABASE.look(self.path)
+                if db is None:
+                    return []
+                db.execute(f"PRAGMA cache_size=-{CACHE_KIB}")
             try:
                 return db.execute(statement, tuple(bound)).fetchall()
             finally:
@@ -249,8 +322,6 @@ class Reading:
                     free.append(db)
                 else:
                     db.close()
-        except (sqlite3.Error, OSError, UnicodeDecodeError) as error:
-            raise tables.storage_error(error, self.path) from error
 
     def _here(self) -> deque[sqlite3.Connection]:
         """The connections of this process: SQLite carries none over a fork, so a child leaves those of its parent alone."""
@@ -276,6 +347,13 @@ def crc_of(id: str, kind: str, key: str, metadata: str, labels: str, value: byte
     return zlib.crc32(text.encode(), zlib.crc32(value, zlib.crc32(head.encode())))
 
 
+def number_of(name: str, told: str) -> int:
+    """A number as the record keeps it."""
+    if not told.isascii() or not told.isdigit() or len(told) > NUMBER_DIGITS_MAX:
+        raise StorageError(f"`{name}` of the record is {told!r:.60}, expected a number", hint=tables.DATABASE.damaged)
+    return int(told)
+
+
 def _entry(row: Any) -> Entry:
     id, namespace, key, kind, value, text, metadata, labels, created, updated, expires, seq, crc = row
     try:
@@ -284,10 +362,14 @@ def _entry(row: Any) -> Entry:
         whole = False
     if not whole:
         raise StorageError(f"the entry `{key!s:.60}` in `{namespace!s:.60}` is damaged", hint=_DAMAGED)
-    told: Mapping[str, Any] = {} if metadata == "{}" else json.loads(metadata)
-    whence = () if labels == "[]" else tuple(json.loads(labels))
     try:
-        return Entry(id, namespace, key, kind, unpack(value), text, told, whence, created, updated, expires, seq)
+        told = {} if metadata == "{}" else json.loads(metadata)
+        whence = [] if labels == "[]" else json.loads(labels)
+        if type(told) is not dict or type(whence) is not list or not all(type(label) is str for label in whence):
+            raise ValueRefused("its metadata are no map, or its labels no texts")
+        return Entry(id, namespace, key, kind, unpack(value), text, told, tuple(whence), created, updated, expires, seq)
+    except (ValueError, RecursionError) as error:
+        raise StorageError(f"metadata and labels of `{key:.60}` in `{namespace:.60}` cannot be read", hint=_DAMAGED) from error
     except ValueRefused as error:
         text = f"the value of `{key:.60}` in `{namespace:.60}` cannot be read: {error.message}"
         raise StorageError(text, hint=error.hint) from error

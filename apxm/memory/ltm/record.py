@@ -5,9 +5,9 @@ What a write gave back survives the death of the process and the loss of power.
 
 from __future__ import annotations
 
-import sqlite3
+import os
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, cast
 
 from apxm.errors import InvalidError, StorageError, TransientError
@@ -15,10 +15,11 @@ from apxm.fault import fault
 from apxm.memory.ltm import tables
 from apxm.memory.ltm import where as filters
 from apxm.memory.ltm.entry import Entry, Put
-from apxm.memory.ltm.reading import Change, Reading, crc_of
+from apxm.memory.ltm.reading import Change, Reading, crc_of, number_of
 from apxm.values import pack
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 __all__ = ["Change", "Record"]
@@ -36,6 +37,7 @@ class Record(Reading):
         super()._open()
         self._lock = threading.RLock()  # of the connection that writes
         self._writer: sqlite3.Connection | None = None
+        self._file: os.stat_result  # that it has open
 
     # ---- entries -----------------------------------------------------------------------------------------------------
     def write(self, puts: Sequence[tuple[Put, bytes | None]], deletes: Sequence[str]) -> list[Entry]:
@@ -99,7 +101,10 @@ class Record(Reading):
             count, last = db.execute("SELECT count(*), max(seq) FROM tombstones WHERE seq <= ?", (up_to,)).fetchone()
             if count:
                 db.execute("DELETE FROM tombstones WHERE seq <= ?", (up_to,))
+                db.execute(_FORGET_SPACES)
                 _set_meta(db, {"pruned": str(last)})
+        with self._lock, tables.DATABASE.errors(self.path):
+            self._opened().execute("PRAGMA wal_checkpoint(TRUNCATE)")  # while others read, the next one does it
         return int(count)
 
     def set_meta(self, **values: str) -> None:
@@ -126,7 +131,7 @@ class Record(Reading):
     def vacuum(self) -> None:
         """Leave nothing on disk of what was deleted or replaced: in the file, in its log, in the index of words."""
         fault("ltm.record.before_vacuum")
-        with self._lock, self._errors():
+        with self._lock, tables.DATABASE.errors(self.path):
             db = self._opened()
             db.execute("INSERT INTO words (words) VALUES ('optimize')")
             db.execute("VACUUM")
@@ -140,7 +145,7 @@ class Record(Reading):
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         self._here()
-        with self._lock, self._errors():
+        with self._lock, tables.DATABASE.errors(self.path):
             db = self._opened()
             db.execute("BEGIN IMMEDIATE")
             try:
@@ -151,17 +156,19 @@ class Record(Reading):
                     db.execute("ROLLBACK")
                 raise
 
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            yield
-        except (sqlite3.Error, OSError, UnicodeDecodeError) as error:
-            raise tables.storage_error(error, self.path) from error
-
     def _opened(self) -> sqlite3.Connection:
         if self._writer is None:
             self._writer = tables.open_for_writing(self.path)
+            self._file = os.stat(self.path)
+        elif not self._is_there():  # SQLite would go on, in a file that is lost with this process
+            text = f"{self.path} was deleted, moved or replaced while it was open: nothing more is written to it"
+            raise StorageError(text, hint="end the programs that use the folder, put it back, and start them again")
         return self._writer
+
+    def _is_there(self) -> bool:
+        with suppress(OSError):
+            return os.path.samestat(os.stat(self.path), self._file)
+        return False
 
     def close(self) -> None:
         """Let go of the file. The next use opens it again."""
@@ -212,6 +219,8 @@ class _Batch:
 
 _COLUMNS = "seq, id, space, kind, created_at, updated_at, expires_at, crc, vector, key, metadata, fields, labels, value, text"
 _INSERT = f"INSERT INTO entries ({_COLUMNS}) VALUES ({', '.join('?' * len(_COLUMNS.split(', ')))})"
+_FORGET_SPACES = """DELETE FROM spaces WHERE NOT EXISTS (SELECT 1 FROM entries e WHERE e.space = spaces.space)
+AND space NOT IN (SELECT space FROM tombstones)"""
 _BURY = "INSERT INTO tombstones (seq, id, space, kind) SELECT ?1, ?2, space, kind FROM entries WHERE id = ?2"
 
 
@@ -243,7 +252,8 @@ def _spaces(db: sqlite3.Connection, names: Iterable[str]) -> dict[str, int]:
 
 
 def _last_seq(db: sqlite3.Connection) -> int:
-    return int(db.execute("SELECT value FROM meta WHERE name = 'seq'").fetchone()[0])
+    row = db.execute("SELECT value FROM meta WHERE name = 'seq'").fetchone()
+    return number_of("seq", row[0] if row else "")
 
 
 def _set_meta(db: sqlite3.Connection, values: Mapping[str, str]) -> None:

@@ -7,23 +7,23 @@ what it has not taken in yet is searched exactly beside it.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 import numpy as np
 
 from apxm.errors import EmbedderError, InvalidError
 from apxm.llm.text import terms
-from apxm.memory.embed.base import Fingerprint
 from apxm.memory.ltm import ranking
 from apxm.memory.ltm.entry import EntryKind, Hit, entry_id
 from apxm.memory.ltm.exact import scored
 from apxm.memory.ltm.index import IndexDamaged
+from apxm.memory.ltm.passing import Passing
 from apxm.memory.ltm.words import TERMS_MAX
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
     from typing import Any, TypeAlias
 
     from numpy.typing import NDArray
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from apxm.memory.embed.base import Embedder
     from apxm.memory.ltm.exact import Matrices, Scored, Vector
     from apxm.memory.ltm.index import Index
+    from apxm.memory.ltm.passing import Passed
     from apxm.memory.ltm.ranking import Floats
     from apxm.memory.ltm.record import Record
 
@@ -41,12 +42,13 @@ Mode = Literal["hybrid", "vector", "lexical"]
 MODES = get_args(Mode)
 KINDS = get_args(EntryKind)
 
-DEPTH = 100  # candidates of each side, at least
+DEPTH = 64  # candidates of each side, at least
 DEPTH_PER_HIT = 4
 WIDER = 4  # times as many, where filters or expiry left too few
 INDEX_MAX = 4_096  # neighbours asked of the index at once: who needs more is served exactly
 FEW = 2_000  # entries that pass a filter: their vectors are read from the record
 LIMIT_MAX = 10_000
+QUERY_CHARS_MAX = 32_000  # of a query that are read: no question is longer, and of a text its beginning says what it is about
 DECIMALS = 6  # of a score
 
 
@@ -67,6 +69,7 @@ class Searcher:
     ) -> None:
         self._record, self._matrices, self._embedder = record, matrices, embedder
         self._exact_max, self._index = exact_max, index
+        self._passing = Passing(record)
 
     def search(
         self,
@@ -85,8 +88,9 @@ class Searcher:
         fewer hits than there are would pass for the truth. `mode="lexical"` needs none.
         """
         _refuse_unfit(query, kind, limit, min_score, mode)
-        wanted = self._record.matching(namespace, kind, where)
-        if not query.strip() or wanted == set():
+        query = query[:QUERY_CHARS_MAX]
+        wanted = self._passing.passed(namespace, kind, where) if where else None
+        if not query.strip() or (wanted is not None and not wanted.ids):
             return []
         asked = _Asked(query, namespace, kind, limit, min_score, wanted)
         vector = None if mode == "lexical" else self._embedded(query)
@@ -102,8 +106,8 @@ class Searcher:
     def _embedded(self, query: str) -> Vector:
         """The vector of a query, where it may be compared with those that are stored."""
         ours = self._embedder.fingerprint
-        told = self._record.meta("embedder")
-        if told is not None and (theirs := Fingerprint.from_map(json.loads(told))) != ours:
+        theirs = self._record.made_by()
+        if theirs is not None and theirs != ours:
             raise EmbedderError(
                 f"this memory was made with the embedder {theirs}, the one that is set is {ours}",
                 hint="set the old one again, or run `apxm memory rebuild`, which embeds everything anew",
@@ -118,7 +122,7 @@ class Searcher:
     # ---- the two sides -------------------------------------------------------------------------------------------------
     def _near(self, asked: _Asked, vector: Vector, depth: int) -> _Near:
         """The `depth` entries nearest to a vector."""
-        namespace, kind, wanted = asked.namespace, asked.kind, asked.wanted
+        namespace, kind, wanted = asked.namespace, asked.kind, asked.ids
         if not vector.any():  # it knows nothing of the query
             return _Near([], True, lambda _: {})
         if self._matrices.is_over(namespace, self._exact_max):
@@ -153,33 +157,33 @@ class Searcher:
         """The `depth` entries with the highest BM25, and who has the whole query."""
         namespace, query, kind, wanted = asked.namespace, asked.query, asked.kind, asked.wanted
         ask_for = depth if wanted is None else depth * WIDER * WIDER  # one look at many costs less than several at more
-        while True:
-            found = self._record.lexical(namespace, query, ask_for, kind)
-            pairs = [pair for pair in found if wanted is None or pair[0] in wanted]
-            if len(pairs) >= depth or len(found) < ask_for:
-                break
-            ask_for *= WIDER
-        phrase = set(self._record.phrase(namespace, query, ask_for, kind)) if found else set()
+        if wanted is None:
+            best = pairs = self._record.lexical(namespace, query, depth, kind)
+        else:
+            pairs, best, all_seen = self._record.lexical_among(namespace, query, ask_for, kind, wanted)
+            while len(pairs) < depth and not all_seen:
+                ask_for *= WIDER
+                pairs, best, all_seen = self._record.lexical_among(namespace, query, ask_for, kind, wanted)
+        top, bm25 = best[0] if best else ("", 0.0)
+        phrase = set(self._record.phrase(namespace, query, ask_for, kind)) if best else set()
         keys = {entry_id(namespace, each, query.strip()) for each in KINDS if kind in (None, each)}
-        top, bm25 = found[0] if found else ("", 0.0)
         entries = self._record.entries([*keys, top])
         keys &= entries.keys()
         coverage = _coverage(query, entries[top].key, entries[top].text) if top in entries else 0.0
         if wanted is not None:
-            phrase, keys = phrase & wanted, keys & wanted
+            phrase, keys = phrase & wanted.ids, keys & wanted.ids
         return _Words(pairs[:depth], len(pairs) < depth, bm25, coverage, phrase, keys)
 
-    def _loaded(self, asked: _Asked, scores: list[_Score]) -> tuple[list[Hit], bool]:
+    def _loaded(self, asked: _Asked, scores: Iterator[_Score]) -> tuple[list[Hit], bool]:
         """The best that are alive and of the kind; and whether a candidate was not, so that more of them may be needed."""
-        good = [one for one in scores if one.score > 0.0 and one.score >= asked.min_score]
+        good = (one for one in scores if one.score > 0.0 and one.score >= asked.min_score)
         hits: list[Hit] = []
         dropped, size = False, asked.limit
-        while good and len(hits) < asked.limit:
-            some, good, size = good[:size], good[size:], 2 * size
-            entries = self._record.entries([one.id for one in some])
+        while len(hits) < asked.limit and (some := list(islice(good, size))):
+            entries, size = self._record.entries([one.id for one in some]), 2 * size
             for one in some:
                 entry = entries.get(one.id)
-                if entry is not None and asked.kind in (None, entry.kind):
+                if entry is not None and entry.namespace == asked.namespace and asked.kind in (None, entry.kind):
                     hits.append(Hit(entry, one.score, one.cosine, one.lexical))
                 else:
                     dropped = True
@@ -188,14 +192,18 @@ class Searcher:
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """One search; `wanted` are the ids that pass its filter, where it has one."""
+    """One search; `wanted` is what passes its filter, where it has one."""
 
     query: str
     namespace: str
     kind: EntryKind | None
     limit: int
     min_score: float
-    wanted: set[str] | None
+    wanted: Passed | None
+
+    @property
+    def ids(self) -> Collection[str] | None:
+        return None if self.wanted is None else self.wanted.ids
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,14 +227,14 @@ class _Words:
     keys: set[str]
 
 
-class _Score(NamedTuple):  # a hundred of them in every search: a frozen dataclass takes more than twice as long
+class _Score(NamedTuple):
     id: str
     score: float
     cosine: float
     lexical: float
 
 
-def _exactly(all_scored: Scored, depth: int, kind: EntryKind | None, wanted: set[str] | None) -> _Near:
+def _exactly(all_scored: Scored, depth: int, kind: EntryKind | None, wanted: Collection[str] | None) -> _Near:
     pairs = all_scored.best(depth, kind=kind, only=wanted)
     return _Near(pairs, len(pairs) < depth, all_scored.of)
 
@@ -236,30 +244,27 @@ def _neighbours(index: Index, asked: _Asked, vector: Vector, tail: Scored, depth
 
     None too where the index gives fewer than it was asked for: then it has not got the namespace yet, or has lost of it.
     """
-    ask_for = depth
+    ask_for, wanted = depth, asked.ids
     while ask_for <= INDEX_MAX:
         found = index.nearest(asked.namespace, vector, ask_for)
         if len(found) < ask_for:
             return None
-        valid = [
-            (id, round(cosine, DECIMALS))
-            for id, cosine in found
-            if id not in tail and (asked.wanted is None or id in asked.wanted)
-        ]
+        valid = [(id, round(cosine, DECIMALS)) for id, cosine in found if id not in tail and (wanted is None or id in wanted)]
         if len(valid) >= depth:
-            return sorted([*valid, *tail.best(depth, kind=asked.kind, only=asked.wanted)], key=_by_score)
+            return sorted([*valid, *tail.best(depth, kind=asked.kind, only=wanted)], key=_by_score)
         ask_for *= WIDER
     return None
 
 
-def _scores(near: _Near | None, words: _Words | None) -> list[_Score]:
+def _scores(near: _Near | None, words: _Words | None) -> Iterator[_Score]:
     """What both sides say of every candidate of either: the best first, of equals the smaller id."""
     of_near = near.pairs if near else []
     ids = [id for id, _ in of_near]
     if words is not None:
         ids = list(dict.fromkeys([*ids, *(id for id, _ in words.pairs), *words.phrase, *words.keys]))
-    cosines = {} if near is None else near.cosines(ids)
-    cosine = np.array([cosines.get(id, 0.0) for id in ids], dtype=np.float64)
+    known = dict(of_near)
+    cosines = {} if near is None else known | near.cosines([id for id in ids if id not in known])
+    cosine = np.array([cosines.get(id, 0.0) for id in ids])
     if words is None:
         share: Floats = np.zeros_like(cosine)
         score = ranking.hybrid(cosine, share)
@@ -268,8 +273,9 @@ def _scores(near: _Near | None, words: _Words | None) -> list[_Score]:
         share = ranking.words_share(np.array([bm25.get(id, 0.0) for id in ids]), words.best, words.coverage)
         score = ranking.hybrid(cosine, share) if near else share
         score = ranking.tiered(score, _among(ids, words.phrase), _among(ids, words.keys))
-    columns = (np.round(column, DECIMALS).tolist() for column in (score, cosine, share))
-    return sorted(map(_Score, ids, *columns), key=lambda one: (-one.score, one.id))
+    score, cosine, share = np.round((score, cosine, share), DECIMALS)
+    ranked = sorted(zip((-score).tolist(), ids, cosine.tolist(), share.tolist(), strict=True))
+    return (_Score(id, -turned, its_cosine, its_share) for turned, id, its_cosine, its_share in ranked)
 
 
 def _among(ids: Sequence[str], some: set[str]) -> NDArray[np.bool_]:

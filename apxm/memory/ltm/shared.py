@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _lock = threading.Lock()
 _open: dict[Key, tuple[LongTermMemory, int]] = {}  # with how many use it
+_closing: dict[Key, threading.Event] = {}  # set when it is closed
 
 
 def join(folder: Path, config: MemoryConfig, clock: Callable[[], float]) -> LongTermMemory:
@@ -29,10 +30,14 @@ def join(folder: Path, config: MemoryConfig, clock: Callable[[], float]) -> Long
     which may read and, while the first is in use, not write.
     """
     key = (os.getpid(), os.path.realpath(folder), config.embedder, clock)
-    with _lock:
-        memory, users = _open.get(key) or (LongTermMemory(lambda: folder, config, clock=clock), 0)
-        _open[key] = memory, users + 1
-    return memory
+    while True:
+        with _lock:
+            closing = _closing.get(key)
+            if closing is None:
+                memory, users = _open.get(key) or (LongTermMemory(lambda: folder, config, clock=clock), 0)
+                _open[key] = memory, users + 1
+                return memory
+        closing.wait()  # who joins now must find the folder free
 
 
 def leave(memory: LongTermMemory) -> None:
@@ -46,4 +51,10 @@ def leave(memory: LongTermMemory) -> None:
             _open[key] = memory, users - 1
             return
         del _open[key]
-        memory.close()  # under the lock: who joins now must find the folder free
+        closed = _closing[key] = threading.Event()
+    try:
+        memory.close()
+    finally:
+        with _lock:
+            del _closing[key]
+        closed.set()

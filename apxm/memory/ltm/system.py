@@ -5,23 +5,24 @@ Reading needs nobody's leave. The first write takes the folder for this process;
 
 from __future__ import annotations
 
-import json
 import os
 import threading
+import weakref
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from time import monotonic, time
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from apxm.errors import ApxmError, InvalidError
-from apxm.memory.embed.base import Fingerprint
+from apxm.errors import ApxmError, ConfigError, InvalidError, LockedError
 from apxm.memory.ltm.embedding import Embedding
 from apxm.memory.ltm.entry import TEXT_CHARS_MAX, Entry, Hit, NamespaceStats, Put, Stats, entry_id
 from apxm.memory.ltm.owner import Owner, holder
+from apxm.memory.ltm.patience import Patience, limited
 from apxm.memory.ltm.record import Record
 from apxm.memory.ltm.writer import Writer
 from apxm.memory.matching import text_of
+from apxm.memory.stm import checked_labels, checked_ttl
 from apxm.values import INT_MAX, check, settle
 
 if TYPE_CHECKING:
@@ -43,8 +44,11 @@ if TYPE_CHECKING:
     Namespaces: TypeAlias = list[NamespaceStats]
 
 T = TypeVar("T")
+Lane = Literal["reading", "searching", "writing"]  # of `later`: none of them waits for another
 
-LATER_THREADS = 4  # of `later`
+LATER_THREADS = 4  # of `later`, for each lane
+CLOSE_S = 5.0  # that `close` waits for an embedder
+SEARCH_S = 30.0  # that a search waits for the vector of its query
 INDEX_BEHIND_MAX = 1_000  # writes that the index may lack before it is opened to take them over
 NO_INDEX_S = 30.0  # after it could not be opened, until that is tried again
 EXPIRED_AT_ONCE = 100  # entries past their end that one commit removes
@@ -72,9 +76,12 @@ class LongTermMemory:
         self._upkeep: Upkeep | None = None
         self._catching_up: threading.Thread | None = None
         self._no_index_before = 0.0
+        self._index_failure: str | None = None
         self._left_over = False  # whether an earlier process deleted something that may still be on the disk
-        self._pool: tuple[int, ThreadPoolExecutor] | None = None
+        self._patience = Patience()
+        self._pools: dict[Lane, ThreadPoolExecutor] = {}
         self._writer = Writer(self._commit, batch_ms=config.batch_ms, batch_max=config.batch_max, then=self._after_commit)
+        _memories.add(self)
 
     @property
     def embedder(self) -> Embedder:
@@ -106,11 +113,6 @@ class LongTermMemory:
         """Whether something was accepted that is not committed yet. Cheap: no lock, no disk."""
         return self._writer.pending
 
-    @property
-    def crowded(self) -> bool:
-        """Whether so much waits to be committed that `submit` would wait too. Cheap: no lock, no disk."""
-        return self._writer.crowded
-
     def _refuse_closed(self) -> None:
         if self._closed:
             raise InvalidError("this memory is closed", hint="make a new one")
@@ -133,32 +135,38 @@ class LongTermMemory:
         `text` is what searches read, by default the texts inside the value, as many as are kept. `metadata` is a flat map for
         filters. `labels` say where the value came from: who reads it inherits them. After `ttl_ms` it is gone.
         """
-        if ttl_ms is not None and not ttl_ms > 0:
-            raise InvalidError(f"ttl_ms of `{key}` is {ttl_ms!r}, expected more than 0")
+        checked_ttl(key, ttl_ms)
         settled = settle(value, where=f"memory key `{key}`")
         said = text_of(settled, TEXT_CHARS_MAX) if text is None else text
         expires_at = None if ttl_ms is None else self._clock() + ttl_ms / 1e3
         fields = settle(dict(metadata or {}), where=f"the metadata of memory key `{key}`")
-        return self.submit([Put(namespace, key, settled, said, kind, fields, tuple(labels), expires_at)]).result()[0]
+        return self.submit([Put(namespace, key, settled, said, kind, fields, checked_labels(labels), expires_at)]).result()[0]
 
     def submit(self, puts: Sequence[Put]) -> Future[Entries]:
         """Store several at once, all of them or none; the future is done when they cannot be lost any more."""
-        for put in puts:
-            put.check()
-        return self._writer.submit([put if put.text.strip() else replace(put, text="") for put in puts])
+        return self._writer.submit(_checked(puts))
+
+    def offer(self, puts: Sequence[Put]) -> Future[Entries] | None:
+        """`submit` for who must not wait: None where so much waits to be committed that it would; then nothing was accepted."""
+        return self._writer.offer(_checked(puts))
 
     def delete(self, key: str, *, namespace: str = "default", kind: EntryKind = "entry") -> bool:
         """Forget an entry; False when there was none."""
         _refuse_unfit(namespace=namespace, key=key, kind=kind)
         return bool(self._writer.submit([entry_id(namespace, kind, key)]).result()[0])
 
-    def clear(self, namespace: str) -> int:
-        """Forget everything in a namespace; how many entries that were."""
-        _refuse_unfit(namespace=namespace)
+    def clear(self, namespace: str, *, prefix: str = "") -> int:
+        """Forget everything in a namespace, or only entries whose key begins with `prefix`; how many that were."""
+        _refuse_unfit(namespace=namespace, prefix=prefix)
         gone = 0
-        while ids := self.record.ids(namespace, CLEAR_PAGE):
+        while ids := self._ids(namespace, prefix):
             gone += sum(self._writer.submit(ids).result())
         return gone
+
+    def _ids(self, namespace: str, prefix: str) -> Sequence[str]:
+        if not prefix:
+            return self.record.ids(namespace, CLEAR_PAGE)
+        return [entry.id for entry in self.list(namespace=namespace, kind="entry", prefix=prefix, limit=CLEAR_PAGE)]
 
     def flush(self) -> None:
         """Wait until everything that was accepted is committed; the index too takes it over, if it is open."""
@@ -207,7 +215,7 @@ class LongTermMemory:
 
     def _embeds(self) -> Embedding:
         with self._lock:
-            self._embedding = self._embedding or Embedding(self.embedder, self.record)
+            self._embedding = self._embedding or Embedding(self.embedder, self.record, self._patience)
             return self._embedding
 
     # ---- reading -----------------------------------------------------------------------------------------------------
@@ -230,7 +238,7 @@ class LongTermMemory:
 
         That is the order of their writes. An entry whose vector could only be made later gets a new seq then.
         """
-        _refuse_unfit(namespace=namespace, kind=kind, prefix=prefix)
+        _refuse_unfit(prefix=prefix, **{name: one for name, one in (("namespace", namespace), ("kind", kind)) if one is not None})
         if type(limit) is not int or not 1 <= limit <= LIMIT_MAX:
             raise InvalidError(f"`limit` is {limit!r:.60}, expected a number of entries from 1 to {LIMIT_MAX:,}")
         if type(after) is not int or not 0 <= after <= INT_MAX:
@@ -262,8 +270,9 @@ class LongTermMemory:
 
             with self._lock:
                 if self._searcher is None:
+                    embedder = limited(self.embedder, self._patience, SEARCH_S)
                     self._searcher = Searcher(
-                        self.record, Matrices(self.record), self.embedder, exact_max=self._config.exact_max, index=self._served
+                        self.record, Matrices(self.record), embedder, exact_max=self._config.exact_max, index=self._served
                     )
                 found = self._searcher
         return found
@@ -272,13 +281,13 @@ class LongTermMemory:
         """The namespaces that hold something, by name."""
         return [NamespaceStats(*row) for row in self.record.spaces()]
 
-    def later(self, work: Callable[[], T]) -> Future[T]:
-        """Run what blocks on a thread of this memory."""
+    def later(self, work: Callable[[], T], lane: Lane = "reading") -> Future[T]:
+        """Run what blocks on a thread of this memory. What may wait for an embedder or for room holds up no read by key."""
         with self._lock:
             self._refuse_closed()
-            if self._pool is None or self._pool[0] != os.getpid():  # threads do not outlive a fork
-                self._pool = os.getpid(), ThreadPoolExecutor(LATER_THREADS, "apxm-ltm")
-            return self._pool[1].submit(work)
+            if lane not in self._pools:
+                self._pools[lane] = ThreadPoolExecutor(LATER_THREADS, f"apxm-ltm-{lane}")
+            return self._pools[lane].submit(work)
 
     # ---- the index ---------------------------------------------------------------------------------------------------
     def _keeps(self, timeout_ms: float | None = None) -> Upkeep:
@@ -291,7 +300,7 @@ class LongTermMemory:
             if self._upkeep is None:
                 from apxm.memory.ltm.upkeep import Upkeep
 
-                self._upkeep = Upkeep(self.record.path.parent, self.record, self.embedder)
+                self._upkeep = Upkeep(self.record.path.parent, self.record, limited(self.embedder, self._patience, None))
             return self._upkeep
 
     def _served(self) -> tuple[Index, int] | None:
@@ -316,14 +325,30 @@ class LongTermMemory:
             self._catching_up.start()
 
     def _catch_up(self) -> None:
-        try:
-            self._keeps(timeout_ms=0).catch_up()
-        except ApxmError:  # another process has the folder, the disk is full, chromadb is not there: searches are exact
+        if not self._succeeds(lambda: self._keeps(timeout_ms=0).catch_up()):  # searches are exact, and it is tried again
             self._no_index_before = monotonic() + NO_INDEX_S
 
     def _compact_left_over(self) -> None:
-        with suppress(ApxmError):  # an earlier process deleted something that it had no time to remove from the disk; nor have we
-            self._keeps(timeout_ms=0).compact()
+        """An earlier process deleted something that it had no time to remove from the disk; nor may we have."""
+        self._succeeds(lambda: self._keeps(timeout_ms=0).compact())
+
+    def _succeeds(self, work: Callable[[], object]) -> bool:
+        """Do what nobody waits for. A failure is kept for `stats`, and said once, unless it is how things are set up."""
+        try:
+            work()
+        except (LockedError, ConfigError) as error:  # another process has the folder, or chromadb is not there
+            self._index_failure = str(error)
+            return False
+        except Exception as error:
+            said, self._index_failure = self._index_failure, str(error) or type(error).__name__
+            if said != self._index_failure:
+                import logging
+
+                text = "the index of long-term memory is left as it is for now: %s"
+                logging.getLogger("apxm.memory").warning(text, self._index_failure)
+            return False
+        self._index_failure = None
+        return True
 
     def verify(self, progress: Progress | None = None) -> Report:
         """Compare the index with the record."""
@@ -346,7 +371,7 @@ class LongTermMemory:
         record, spaces = self.record, tuple(self.namespaces())
         folder = record.path.parent
         indexes = [path for path in folder.glob("index-*") if path.is_dir()]
-        told = record.meta("embedder")
+        made_by = record.made_by()
         return Stats(
             folder=str(folder),
             entries=sum(one.entries for one in spaces),
@@ -358,23 +383,36 @@ class LongTermMemory:
             deleted=record.deleted(),
             record_bytes=sum(_size(path) for path in folder.glob("record.db*")),
             index_bytes=sum(_size(path) for one in indexes for path in one.rglob("*")),
-            embedder=None if told is None else str(Fingerprint.from_map(json.loads(told))),
+            embedder=None if made_by is None else str(made_by),
             failure=self.failure,
+            index_failure=self._index_failure,
             owner=holder(folder),
             namespaces=spaces,
         )
 
     # ---- the end -----------------------------------------------------------------------------------------------------
+    def _forked(self) -> None:
+        """In a child: begin anew with all that has locks, which threads of the parent may hold for ever."""
+        self._lock = threading.RLock()
+        kept = self._embedding, self._searcher, self._upkeep, self._pools
+        _abandoned.append(kept)  # so that nobody ends what is the parent's
+        self._patience, self._pools = Patience(), {}  # threads do not outlive a fork
+        self._embedding = self._searcher = self._upkeep = self._catching_up = None
+
     def close(self) -> None:
-        """Commit what was accepted, leave nothing of what was deleted, and let go of everything. Idempotent."""
+        """Commit what was accepted, leave nothing of what was deleted, and let go of everything. Idempotent.
+
+        An embedder is not asked any more, and waited for no longer than CLOSE_S: a vector that is missing then is made later.
+        """
+        self._patience.close(CLOSE_S)
         self._writer.close()
         with self._lock:
             closed, self._closed = self._closed, True
-            pool, self._pool = self._pool, None
+            pools, self._pools = self._pools, {}
         if closed:
             return
-        if pool is not None and pool[0] == os.getpid():
-            pool[1].shutdown(wait=True)
+        for pool in pools.values():
+            pool.shutdown(wait=True)
         try:
             if self._owner is not None and self._owner.held:
                 self._end_index()
@@ -400,9 +438,16 @@ class LongTermMemory:
             self._catching_up.join()
 
 
+def _checked(puts: Sequence[Put]) -> list[Put]:
+    """The same, fit to be stored. What is searched for is a text that says something, or none."""
+    for put in puts:
+        put.check()
+    return [put if put.text.strip() else replace(put, text="") for put in puts]
+
+
 def _refuse_unfit(**given: Any) -> None:
     for name, one in given.items():
-        if one is not None and type(one) is not str:
+        if type(one) is not str:
             raise InvalidError(f"`{name}` is {one!r:.60}, expected a text")
         check(one, f"`{name}`")
 
@@ -411,3 +456,13 @@ def _size(path: Path) -> int:
     with suppress(OSError):  # it may be gone by now
         return path.stat().st_size
     return 0
+
+
+def _after_fork() -> None:
+    for memory in tuple(_memories):
+        memory._forked()
+
+
+_memories: weakref.WeakSet[LongTermMemory] = weakref.WeakSet()
+_abandoned: list[Any] = []
+os.register_at_fork(after_in_child=_after_fork)

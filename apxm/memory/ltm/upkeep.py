@@ -122,7 +122,8 @@ class Upkeep:
             if self._state() is None:
                 return Report(self._record.count(), "none, and none was needed yet", unembedded=lacking)
             if not _installed():
-                return Report(self._record.count(), f"cannot be opened without chromadb: {INSTALL}", unembedded=lacking)
+                told = f"cannot be opened without chromadb: {INSTALL}"
+                return Report(self._record.count(), told, unembedded=lacking, compared=False)
             found = self._with_index(progress, lambda index: self._compared(index, progress))
             return replace(found, index=f"{found.index}: {self._story}", unembedded=lacking)
 
@@ -181,11 +182,12 @@ class Upkeep:
         try:
             return work(self._current(progress))
         except IndexDamaged as error:
-            self._anew(str(error))
+            why = str(error)
         try:
+            self._anew(why)
             return work(self._current(progress))
         except IndexDamaged as error:
-            raise StorageError(f"the index cannot be built: {error}", hint="is the disk whole?") from error
+            raise _not_built(error) from error
 
     def _current(self, progress: Progress | None) -> Index:
         index = self._opened()
@@ -219,7 +221,7 @@ class Upkeep:
         self._crashes = 0 if sealed else state.crashes + 1
         if state.suspect or self._crashes > CRASHES_MAX or not (sealed or (boot and boot == state.boot)):
             raise IndexDamaged("it was not closed")
-        if not int(self._record.meta("pruned") or 0) <= state.seq <= self._record.last_seq():
+        if not self._record.number("pruned") <= state.seq <= self._record.last_seq():
             raise IndexDamaged("it followed another record")
         if sealed and seal_of(index_path(self._folder, state.generation)) != state.seal:
             raise IndexDamaged("it was changed after it was closed")
@@ -262,20 +264,30 @@ class Upkeep:
         return index
 
     def _built(self, progress: Progress | None) -> Index:
+        """A full index in the place of the one that there is. One that breaks while it is built is begun again, once."""
+        with suppress(IndexDamaged):
+            return self._built_beside(progress)
+        try:
+            return self._built_beside(progress)
+        except IndexDamaged as error:
+            raise _not_built(error) from error
+
+    def _built_beside(self, progress: Progress | None) -> Index:
         """A full index beside the one that searches go on using, and then in its place."""
         generation = self._next_generation(self._state())
-        fault("ltm.build.before_make")
-        index = Index.make(self._folder, generation, self._fingerprint())
+        index: Index | None = None
         try:
+            fault("ltm.build.before_make")
+            index = Index.make(self._folder, generation, self._fingerprint())
+            fault("ltm.build.after_make")
             self._follow(index, progress, None)
             fault("ltm.build.before_swap")
             self._crashes = 0
             self._save(self._open_state(index))
-        except BaseException as error:
-            index.close()
+        except BaseException:
+            if index is not None:
+                index.close()
             remove(self._folder, generation)
-            if isinstance(error, IndexDamaged):
-                raise StorageError(f"the index cannot be built: {error}", hint="is the disk whole?") from error
             raise
         fault("ltm.build.after_swap")
         old, self._index = self._index, index
@@ -398,9 +410,10 @@ class Upkeep:
     def _state(self) -> _State | None:
         """What the record says about the index; None when there is none, or it says nothing of use."""
         try:
-            return _State(**json.loads(self._record.meta(_META) or ""))
-        except (ValueError, TypeError):
+            state = _State(**json.loads(self._record.meta(_META) or ""))
+        except (ValueError, TypeError, RecursionError):
             return None
+        return state if {type(state.generation), type(state.seq), type(state.crashes)} == {int} else None
 
     def _open_state(self, index: Index) -> _State:
         return _State(index.generation, index.seq, _boot(), crashes=self._crashes)
@@ -419,8 +432,7 @@ class Upkeep:
 
     def _fingerprint(self) -> Fingerprint:
         """That of the vectors of the record: an index has no other."""
-        told = self._record.meta("embedder")
-        return self._embedder.fingerprint if told is None else Fingerprint.from_map(json.loads(told))
+        return self._record.made_by() or self._embedder.fingerprint
 
     def _go_on(self) -> None:
         if self._closing.is_set():
@@ -429,6 +441,10 @@ class Upkeep:
 
 class _Closing(TransientError):
     """Somebody closes the memory while its upkeep runs."""
+
+
+def _not_built(error: IndexDamaged) -> StorageError:
+    return StorageError(f"the index cannot be built: {error}", hint="is the disk whole?")
 
 
 def _installed() -> bool:

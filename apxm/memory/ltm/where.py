@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     Where = Mapping[str, Any]
 
 FIELD_CHARS_MAX = 1_000  # of a text in a value that is a field: what is longer is searched for by its words
-CONDITIONS_MAX = 100  # of one filter, and as deep
+CONDITIONS_MAX = 100  # of one filter, those that ask for nothing too
+DEPTH_MAX = 20  # filters within each other: SQLite reads some more
 VALUES_MAX = 10_000  # of all `$in` and `$contains` of one filter
 _ORDERS = {"$gt": ">", "$gte": ">=", "$lt": "<", "$lte": "<="}
 as_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
@@ -205,11 +206,12 @@ def refuse_unfit(where: Any) -> None:
     """InvalidError for what is no filter, and for one that is too large."""
     if not isinstance(where, Mapping):
         raise InvalidError(f"`where` is {where!r:.60}, expected a map of fields and what they must be")
-    check(_plain(where), "`where`")
     operands = list(_operands(where, 0))
-    if len(operands) > CONDITIONS_MAX:
-        raise InvalidError(f"`where` has {len(operands):,} conditions, at most {CONDITIONS_MAX} are taken")
-    values = sum(len(one) for one in operands if isinstance(one, list))
+    check(_plain(where), "`where`")
+    conditions = sum(len(one) if named == "$contains" and isinstance(one, list) else 1 for named, one in operands)
+    if conditions > CONDITIONS_MAX:
+        raise InvalidError(f"`where` has {conditions:,} conditions, at most {CONDITIONS_MAX} are taken")
+    values = sum(len(one) for _, one in operands if isinstance(one, list))
     if values > VALUES_MAX:
         raise InvalidError(f"`where` has {values:,} values in lists, at most {VALUES_MAX:,} are taken")
 
@@ -221,11 +223,17 @@ def _plain(where: Any) -> Any:
     return [_plain(item) for item in where] if isinstance(where, (list, tuple)) else where
 
 
-def _operands(where: Any, depth: int) -> Iterator[Any]:
-    """Everything that is compared with; InvalidError for what no filter has."""
-    if depth > CONDITIONS_MAX or not isinstance(where, Mapping):
+def _operands(where: Any, depth: int) -> Iterator[tuple[str, Any]]:
+    """Everything that is compared, and with what; a filter that asks for nothing is one, too. InvalidError for what none has."""
+    if depth > DEPTH_MAX:
+        raise InvalidError(f"`where` has filters within each other, more than {DEPTH_MAX} deep", hint=_HINT)
+    if not isinstance(where, Mapping):
         raise InvalidError(f"`where` has {where!r:.60} in the place of a map", hint=_HINT)
+    if not where:
+        yield "", None
     for name, wanted in where.items():
+        if type(name) is not str:
+            raise InvalidError(f"`where` has the field {name!r:.60}, keys are str", hint=_HINT)
         if name in ("$and", "$or"):
             if not isinstance(wanted, (list, tuple)):
                 raise InvalidError(f"`{name}` in `where` has {wanted!r:.60}, expected a list of filters", hint=_HINT)
@@ -236,12 +244,14 @@ def _operands(where: Any, depth: int) -> Iterator[Any]:
         elif name.startswith("$"):
             raise InvalidError(f"there is no `{name:.60}` in `where` in the place of a field", hint=_HINT)
         elif isinstance(wanted, Mapping):
+            if not wanted:
+                yield "", None
             for operator, operand in wanted.items():
                 _refuse_operand(name, operator, operand)
-                yield operand
+                yield operator, operand
         else:
             _refuse_operand(name, "$ne", wanted)
-            yield wanted
+            yield "$ne", wanted
 
 
 def _refuse_operand(name: str, operator: str, operand: Any) -> None:

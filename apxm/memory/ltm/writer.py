@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from apxm.errors import InvalidError, LockedError
+from apxm.errors import EmbedderError, InvalidError, TransientError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -55,47 +55,68 @@ class Writer:
 
     def _start(self) -> None:
         self._pid = os.getpid()
-        self._changed = threading.Condition()
-        self._jobs: deque[_Job] = deque()
-        self._waiting = self._chars = 0  # of jobs that are not done, those of the batch in work too
-        self._queued = 0  # writes of the jobs that no batch has yet
-        self._accepted = self._done = 0  # jobs since the beginning
-        self._running = self._closed = False
+        self._lock = threading.Lock()  # an interrupt cannot come between taking it and `with`, as it can with a Condition
+        self._changed = threading.Condition(self._lock)
+        self._jobs: deque[_Job] = deque()  # that no batch has yet
+        self._waiting = self._chars = self._queued = 0  # bounds: of jobs that are not done, and writes of those in `_jobs`
+        self._taken = self._settled = self._done = 0  # jobs ever: that a batch has, that are written, after which all is done
+        self._thread: threading.Thread | None = None  # that commits
+        self._closed = False
         self._hurry = 0  # how many wait for everything to be done
 
     @property
     def pending(self) -> bool:
         """Whether something was accepted that is not committed yet. Cheap: no lock."""
-        return self._waiting > 0
-
-    @property
-    def crowded(self) -> bool:
-        """Whether so much waits that the next submission has to wait too. Cheap: no lock."""
-        return self._waiting >= WAITING_MAX or self._chars >= WAITING_CHARS_MAX
+        return self._settled < self._taken + len(self._jobs)
 
     def submit(self, writes: Sequence[Put | str]) -> Future[list[Any]]:
         """Accept writes; the future is done when they are committed, or failed. Waits while too many wait already."""
+        job = self._job(writes)
+        with self._lock:
+            self._changed.wait_for(lambda: self._closed or self._has_room(job))
+            self._accept(job)
+        self._work()
+        return job.done
+
+    def offer(self, writes: Sequence[Put | str]) -> Future[list[Any]] | None:
+        """`submit` for who must not wait: None where it would, and then nothing was accepted."""
+        job = self._job(writes)
+        with self._lock:
+            if not self._closed and not self._has_room(job):
+                return None
+            self._accept(job)
+        self._work()
+        return job.done
+
+    def _job(self, writes: Sequence[Put | str]) -> _Job:
         self._here()
         job = _Job(writes, sum(0 if isinstance(one, str) else len(one.text) for one in writes), Future())
         job.done.set_running_or_notify_cancel()  # who stops waiting does not take back what was accepted
-        with self._changed:
-            self._changed.wait_for(lambda: self._closed or self._has_room(job))
-            if self._closed:
-                raise InvalidError("this memory is closed")
-            self._jobs.append(job)
-            self._accepted += 1
-            self._waiting += len(writes)
-            self._queued += len(writes)
-            self._chars += job.chars
-            if self._queued >= self._batch_max:
-                self._changed.notify_all()
-            idle, self._running = not self._running, True
-        if idle:
+        return job
+
+    def _accept(self, job: _Job) -> None:
+        """Under the lock. An interrupt between two lines leaves bounds that are too low until nothing waits, and no more."""
+        if self._closed:
+            raise InvalidError("this memory is closed")
+        self._waiting += len(job.writes)
+        self._queued += len(job.writes)
+        self._chars += job.chars
+        self._jobs.append(job)
+        if self._queued >= self._batch_max:
+            self._changed.notify_all()
+
+    def _work(self) -> None:
+        """Let a thread commit what waits, unless one does: also what an interrupt left behind without one."""
+        with self._lock:
+            if not self._jobs or (self._thread is not None and self._thread.is_alive()):
+                return
+            self._thread = threading.Thread(target=self._run, name="apxm-ltm-writer", daemon=False)
             try:
-                threading.Thread(target=self._run, name="apxm-ltm-writer", daemon=False).start()
+                self._thread.start()
             except RuntimeError:  # there is no thread to be had: too many, or the interpreter ends
-                self._run()
-        return job.done
+                self._thread = threading.current_thread()
+        if self._thread is threading.current_thread():
+            self._run()
 
     def _here(self) -> None:
         """In a forked child: begin anew, what waits is the parent's."""
@@ -103,54 +124,65 @@ class Writer:
             self._start()
 
     def _has_room(self, job: _Job) -> bool:
-        if not self._waiting:
+        if not self.pending:
             return True
         return self._waiting + len(job.writes) <= WAITING_MAX and self._chars + job.chars <= WAITING_CHARS_MAX
 
     def flush(self) -> None:
         """Wait until everything that was accepted until now is committed or has failed."""
         self._here()
-        with self._changed:
-            last = self._accepted
+        self._work()
+        with self._lock:
+            last = self._taken + len(self._jobs)
             self._hurry += 1
-            self._changed.notify_all()
-            self._changed.wait_for(lambda: self._done >= last)
-            self._hurry -= 1
+            try:
+                self._changed.notify_all()
+                self._changed.wait_for(lambda: self._done >= last)
+            finally:
+                self._hurry -= 1
 
     def close(self) -> None:
         """Accept nothing more, and wait for what was accepted. Idempotent."""
         self._here()
-        with self._changed:
+        with self._lock:
             self._closed = True
             self._changed.notify_all()
         self.flush()
 
     # ---- the thread --------------------------------------------------------------------------------------------------
     def _run(self) -> None:
-        while batch := self._next():
-            self._do(batch)
-            with suppress(Exception):  # nobody waits for it, and those who come next must not wait in vain
-                self._then()
-            with self._changed:
-                self._done += len(batch)
-                self._changed.notify_all()
+        try:
+            while batch := self._next():
+                self._do(batch)
+                with suppress(Exception):  # nobody waits for it, and those who come next must not wait in vain
+                    self._then()
+                with self._lock:
+                    self._done += len(batch)
+                    self._changed.notify_all()
+        finally:
+            with self._lock:
+                if self._thread is threading.current_thread():
+                    self._thread = None
 
     def _next(self) -> list[_Job]:
-        """The jobs of the next transaction; none when nothing is left to do, and then the thread is over."""
-        with self._changed:
+        """The jobs of the next transaction; none when nothing is left to do, or another thread does it: then this one is over."""
+        with self._lock:
+            if self._thread is not threading.current_thread():
+                return []
             if not self._jobs:
-                self._running = False
-                self._changed.notify_all()
+                self._thread = None
+                self._waiting = self._chars = self._queued = 0
                 return []
             give_up = monotonic() + self._batch_s
             while self._queued < self._batch_max and not self._hurry and not self._closed:
                 if not self._changed.wait(give_up - monotonic()):
                     break
-            batch = [self._jobs.popleft()]
-            count = len(batch[0].writes)
-            while self._jobs and count + len(self._jobs[0].writes) <= self._batch_max:
-                count += len(self._jobs[0].writes)
+            batch: list[_Job] = []
+            count = 0
+            while self._jobs and (not batch or count + len(self._jobs[0].writes) <= self._batch_max):
+                self._taken += 1  # first, so that it is pending at every moment
                 batch.append(self._jobs.popleft())
+                count += len(batch[-1].writes)
             self._queued -= count
             return batch
 
@@ -158,7 +190,7 @@ class Writer:
         try:
             done = self._commit([one for job in batch for one in job.writes])
         except BaseException as error:  # whoever waits is told, whatever it is
-            if len(batch) > 1 and not isinstance(error, LockedError):
+            if len(batch) > 1 and not isinstance(error, (TransientError, EmbedderError)):  # which are the same for all
                 for job in batch:  # only those fail that cannot be written
                     self._do([job])
                 return
@@ -174,7 +206,8 @@ class Writer:
 
     def _leave(self, batch: Sequence[_Job]) -> None:
         """They wait no more. Before anybody is told: what is done is not pending."""
-        with self._changed:
+        with self._lock:
+            self._settled += len(batch)
             self._waiting -= sum(len(job.writes) for job in batch)
             self._chars -= sum(job.chars for job in batch)
             self._changed.notify_all()

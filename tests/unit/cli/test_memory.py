@@ -148,7 +148,8 @@ def test_a_long_list_is_cut_and_says_so(capsys: pytest.CaptureFixture[str]) -> N
 def test_where_there_is_nothing_it_says_so(capsys: pytest.CaptureFixture[str], home: Path) -> None:
     assert "nothing is remembered here" in told(capsys, "ls")
     assert told(capsys, "ls", "scout") == "namespace `scout` has no entry\n"
-    assert told(capsys, "ls", "\udcff") == "namespace `\\udcff` has no entry\n"  # a shell passes this on for the byte 255
+    assert main(["memory", "ls", "\udcff"]) == Exit.INVALID  # a shell passes this on for the byte 255
+    assert "`namespace`: the value is text that is not Unicode" in capsys.readouterr().err
     assert "nothing in namespace `default` answers that" in told(capsys, "search", "x")
     assert (data(capsys, "ls"), data(capsys, "ls", "scout"), data(capsys, "search", "x")) == ([], [], [])
     assert list((home / "apxm" / "memory").iterdir()) == []  # who only looks leaves nothing
@@ -168,13 +169,20 @@ def test_where_there_is_nothing_it_says_so(capsys: pytest.CaptureFixture[str], h
         (["ls", "x", "--where", "{a: 1}"], "--where is no JSON: '{a: 1}'"),
         (["ls", "x", "--where", '{"a": {"$near": 1}}'], "there is no `$near`"),
         (["put", "k", "v", "--metadata", "3"], "--metadata is 3, expected a map"),
-        (["put", "k", "v", "--ttl", "0"], "expected more than 0"),
+        (["put", "k", "v", "--ttl", "0"], "expected seconds, more than 0"),
         (["put", "", "v"], "memory key ''"),
         (["put", "k" * 2_000, "v"], "memory key"),
         (["put", "k", "v", "-n", ""], "namespace"),
         (["put", "k", "9999999999999999999999"], "64 bits"),
-        (["rm"], "neither an entry nor --all"),
-        (["rm", "k", "--all"], "both an entry and --all"),
+        (["put", "k", "v", "--ttl", "-1"], "--ttl is -1\n  try: expected seconds, more than 0"),
+        (["rm"], "`apxm memory rm` was given nothing"),
+        (["rm", "k", "--all"], "was given a KEY and --all"),
+        (["rm", "", "--all"], "was given a KEY and --all"),
+        (["rm", "--prefix", "k", "--all"], "was given --prefix and --all"),
+        (["rm", "--prefix", ""], "--prefix is empty"),
+        (["ls", "-n", "scout"], "try: NAMESPACE is given without one: apxm memory ls [NAMESPACE] [options]"),
+        (["ls", "--namespace=scout"], "try: NAMESPACE is given without one"),
+        (["ls", "--knd", "fact"], "did you mean `--kind`?"),
         (["search", "x", "--mode", "fuzzy"], "--mode"),
     ],
 )
@@ -202,6 +210,16 @@ def test_a_search_gives_scores_keys_and_the_place_of_the_hit(capsys: pytest.Capt
     assert data(capsys, "search", "water", "--min-score", "1") == []
     assert data(capsys, "search", "water", "-n", "scout") == []
     assert len(data(capsys, "search", "water capital", "--limit", "1")) == 1
+
+
+def test_a_search_that_the_embedder_does_not_allow_says_that_words_can_be_searched(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said(capsys, "put", "tea", "Ann likes tea")
+    monkeypatch.setenv("APXM_MEMORY_EMBEDDER_DIMENSION", "512")
+    text = refused(capsys, "search", "tea", code=Exit.FATAL)
+    assert "which embeds everything anew; `--mode lexical` searches by words alone" in text
+    assert [one["key"] for one in data(capsys, "search", "tea", "--mode", "lexical")] == ["tea"]
 
 
 @pytest.mark.parametrize(
@@ -241,6 +259,34 @@ def test_a_fact_is_got_and_removed_by_its_id_where_no_entry_has_it_as_key(capsys
     for key in ("f1", "both"):
         said(capsys, "rm", key)
     assert [(one["key"], one["kind"]) for one in data(capsys, "ls", "default")] == [("both", "fact")]
+
+
+def test_all_whose_keys_begin_alike_are_removed_and_no_fact(capsys: pytest.CaptureFixture[str]) -> None:
+    for key in ("summary a", "summary b", "answer"):
+        said(capsys, "put", key, key)
+    said(capsys, "put", "summary c", "of another", "-n", "scout")
+    memory = opened()
+    memory.put("summary of a fact", "a fact", kind="fact")
+    memory.close()
+    assert said(capsys, "rm", "--prefix", "summary ") == "deleted 2 entries of namespace `default`\n"
+    assert [one["key"] for one in data(capsys, "ls", "default")] == ["answer", "summary of a fact"]
+    assert [one["key"] for one in data(capsys, "ls", "scout")] == ["summary c"]
+    assert data(capsys, "rm", "--prefix", "nothing") == {"namespace": "default", "deleted": 0}
+
+
+def test_the_beginning_of_an_id_that_a_list_shows_stands_for_the_fact(capsys: pytest.CaptureFixture[str]) -> None:
+    id = said(capsys, "facts", "add", "Rust has no garbage collector.").strip()
+    assert said(capsys, "get", id[:12]) == "Rust has no garbage collector.\n"
+    assert "has no entry" in refused(capsys, "rm", id[:2])
+    said(capsys, "rm", id[:12])
+    assert data(capsys, "facts") == []
+
+
+def test_what_another_namespace_has_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    said(capsys, "facts", "add", "Plain words help.")
+    said(capsys, "put", "motto", "Plain words.", "-n", "scout")
+    assert "namespace `scout` has one: -n NAMESPACE" in refused(capsys, "get", "motto")
+    assert "there are only facts: `apxm memory facts` lists them" in refused(capsys, "get", "nothing")
 
 
 # ---- what a terminal is given ----------------------------------------------------------------------------------------

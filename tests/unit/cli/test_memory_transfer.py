@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import sqlite3
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -124,7 +125,7 @@ def test_what_is_written_meanwhile_is_exported_once(monkeypatch: pytest.MonkeyPa
     for key in "abc":
         memory.put(key, "old")
     found: list[tuple[str, str]] = []
-    for lines in memory_transfer._pages(memory, None):
+    for lines in memory_transfer._pages(memory, None, []):
         said = [json.loads(line) for line in lines]
         found += [(one["key"], one["value"]) for one in said if "key" in one]
         if found == [("a", "old")]:
@@ -241,6 +242,26 @@ def test_an_export_is_private_and_whole_or_not_there(
     assert main(["memory", "export", "e.jsonl"]) == Exit.INTERRUPTED
     assert (home / "e.jsonl").read_bytes() == before
     assert sorted(one.name for one in home.iterdir()) == ["apxm", "e.jsonl"]
+
+
+def test_an_export_goes_on_past_damaged_entries_and_says_which(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, home: Path
+) -> None:
+    monkeypatch.setattr(memory_transfer, "READ_PAGE", 2)
+    fill(5)
+    record = sqlite3.connect(home / "apxm/memory/record.db")
+    record.execute("UPDATE entries SET crc = crc + 1 WHERE key IN ('bytes', 'array', 'k3')")
+    record.commit()
+    record.close()
+    assert main(["memory", "export", "--all", "e.jsonl", "--json"]) == Exit.FATAL
+    said = capsys.readouterr()
+    told = json.loads(said.out)
+    assert (told["entries"], len(told["left_out"])) == (6, 3)
+    assert "left out: the entry `k3` in `scout` is damaged" in said.err
+    assert "3 entries could not be read and were left out" in said.err
+    elsewhere(monkeypatch, home / "other")
+    assert main(["memory", "import", "e.jsonl"]) == Exit.OK
+    assert keys() == ["f1", "unicode \x1b[2J 漢字", "k0", "k1", "k2", "k4"]
 
 
 def test_an_export_goes_where_a_link_leads_and_into_a_pipe(capsys: pytest.CaptureFixture[str], home: Path) -> None:

@@ -83,12 +83,23 @@ def test_stats_say_what_is_held_and_who_owns_it(capsys: pytest.CaptureFixture[st
 
 def test_stats_of_what_is_unfinished_say_so() -> None:
     spaces = (NamespaceStats("default", 5, 0, 3, 100),)
-    said = stats_text(Stats("/m", 5, 0, 3, 2, 7, 4, 1, 2048, 4096, "hashing 1", "it \x1b[2J fails", "process 1", spaces))
+    said = stats_text(
+        Stats("/m", 5, 0, 3, 2, 7, 4, 1, 2048, 4096, "hashing 1", "it \x1b[2J fails", "full\x07", "process 1", spaces)
+    )
     lines = dict(line.split(maxsplit=1) for line in said.splitlines())
     assert lines["vectors"] == "3 vectors, 2 still to make"
-    assert lines["index"] == "index-4, 4.0 KiB, 7 writes behind"
+    assert lines["index"] == r"index-4, 4.0 KiB, 7 writes behind, which fails: full\x07"
     assert lines["record"] == "2.0 KiB, 1 deleted entry to take off the disk: `apxm memory compact`"
     assert lines["embedder"] == r"hashing 1, which fails: it \x1b[2J fails"
+
+
+def test_stats_of_an_index_that_is_gone_and_of_another_embedder_say_so() -> None:
+    found = Stats("/m", 5, 0, 3, 0, 0, 4, 0, 2048, 0, "hashing 1 (384 dimensions, normalized)", None, None, None, ())
+    lines = dict(line.split(maxsplit=1) for line in stats_text(found, "openai").splitlines())
+    assert lines["index"] == "index-4, which is gone: it is made anew when needed"
+    told = "hashing 1 (384 dimensions, normalized); `openai` is set now: `apxm memory rebuild` makes its vectors"
+    assert lines["embedder"] == told
+    assert "rebuild" not in stats_text(found)
 
 
 # ---- verify ----------------------------------------------------------------------------------------------------------

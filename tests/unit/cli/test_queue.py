@@ -149,4 +149,5 @@ def test_an_unknown_task_is_named(capsys: pytest.CaptureFixture[str], verb: str)
 def test_a_store_that_cannot_be_used_is_said_with_its_exit_code(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "apxm").mkdir(mode=0o700)
     (tmp_path / "apxm" / "coordination.db").write_bytes(b"nonsense" * 200)
-    assert "damaged or no file of apxm" in refused(capsys, "list")
+    assert main(["queue", "list"]) == Exit.FATAL
+    assert "damaged or no file of apxm" in capsys.readouterr().err

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from apxm import database
 from apxm.coordination import queue as queue_module
-from apxm.coordination import store as store_module
 from apxm.coordination.queue import ATTEMPTS_MAX, DATA_BYTES_MAX, Claim, Queues, QueueStat
 from apxm.coordination.store import Store
 from apxm.errors import FailureClass, InvalidError, TransientError, UnknownEffectError
@@ -99,7 +99,7 @@ def test_a_late_acknowledgement_counts_while_nobody_else_had_the_task(queues, cl
 
 
 def test_between_the_look_for_a_task_and_its_taking_nobody_gets_in(queues, tmp_path, clock, monkeypatch):
-    monkeypatch.setattr(store_module, "BUSY_S", 0.01)
+    monkeypatch.setattr(database, "BUSY_S", 0.01)
     other = Store(lambda: tmp_path, clock)
     assert Queues(other).claim("q", "you", 1_000) is None
     queues.put("q", 1)

@@ -8,10 +8,10 @@ import threading
 
 import pytest
 
-from apxm.coordination import store as module
+from apxm import database
 from apxm.coordination.queue import Queues
 from apxm.coordination.store import FILE, VERSION, Store, as_json
-from apxm.errors import ConfigError, InvalidError, TransientError
+from apxm.errors import ConfigError, InvalidError, StorageError, TransientError
 
 
 def test_the_file_is_made_when_it_is_first_used_and_only_its_owner_may_read_it(tmp_path):
@@ -39,7 +39,7 @@ def test_a_transaction_that_fails_leaves_nothing(store):
             db.execute("INSERT INTO checkpoints (id, message, data, run_id, opened_at) VALUES ('a', '', 'null', '', 0)")
             db.execute("INSERT INTO nowhere VALUES (1)")
 
-    with pytest.raises(ConfigError, match="no such table"):
+    with pytest.raises(StorageError, match="no such table"):
         fails()
     with store.reading() as db:
         assert db.execute("SELECT count(*) FROM checkpoints").fetchone()[0] == 0
@@ -50,7 +50,7 @@ def test_a_transaction_that_fails_leaves_nothing(store):
 )
 def test_a_damaged_file_is_refused_and_kept(tmp_path, content):
     (tmp_path / FILE).write_bytes(content)
-    with pytest.raises(ConfigError, match="damaged or no file of apxm"), Store(lambda: tmp_path, lambda: 0.0).reading():
+    with pytest.raises(StorageError, match="damaged or no file of apxm"), Store(lambda: tmp_path, lambda: 0.0).reading():
         pass
     assert (tmp_path / FILE).read_bytes() == content
 
@@ -59,7 +59,7 @@ def test_a_database_of_another_program_is_refused(tmp_path):
     with sqlite3.connect(tmp_path / FILE) as db:
         db.execute("CREATE TABLE theirs (x)")
     db.close()
-    with pytest.raises(ConfigError, match="of another program"), Store(lambda: tmp_path, lambda: 0.0).reading():
+    with pytest.raises(StorageError, match="of another program"), Store(lambda: tmp_path, lambda: 0.0).reading():
         pass
 
 
@@ -67,20 +67,20 @@ def test_a_newer_version_is_refused_with_both_numbers(tmp_path, store):
     with store.writing() as db:
         db.execute(f"PRAGMA user_version={VERSION + 1}")
     store.close()
-    with pytest.raises(ConfigError, match=f"has version {VERSION + 1}, this apxm reads version {VERSION}"), store.reading():
+    with pytest.raises(StorageError, match=f"has version {VERSION + 1}, this apxm reads version {VERSION}"), store.reading():
         pass
 
 
 def test_a_folder_where_the_file_should_be_is_refused(tmp_path):
     (tmp_path / FILE).mkdir()
-    with pytest.raises(ConfigError, match=r"coordination\.db cannot be used"), Store(lambda: tmp_path, lambda: 0.0).reading():
+    with pytest.raises(StorageError, match=r"coordination\.db cannot be used"), Store(lambda: tmp_path, lambda: 0.0).reading():
         pass
 
 
 def test_a_file_that_cannot_be_written_is_refused(store):
     with store.reading() as db:
         db.execute("PRAGMA query_only=ON")
-    with pytest.raises(ConfigError, match="readonly"):
+    with pytest.raises(StorageError, match="readonly"):
         Queues(store).put("q", 1)
 
 
@@ -93,10 +93,10 @@ def test_a_folder_that_cannot_be_had_is_said_as_it_is(tmp_path):
 
 
 def test_a_writer_who_waits_too_long_is_told_to_try_again(tmp_path, store, monkeypatch):
-    monkeypatch.setattr(module, "BUSY_S", 0.01)
+    monkeypatch.setattr(database, "BUSY_S", 0.01)
     Queues(store).put("q", 1)
     other = Store(lambda: tmp_path, lambda: 0.0)
-    with store.writing(), pytest.raises(TransientError, match="others wrote"):
+    with store.writing(), pytest.raises(TransientError, match=r"others kept coordination\.db"):
         Queues(other).put("q", 2)
     Queues(other).put("q", 3)
     assert [task.data for task in Queues(store).list("q")] == [1, 3]

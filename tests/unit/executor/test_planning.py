@@ -132,6 +132,14 @@ def test_reason_is_asked_with_its_template_and_inputs():
     assert asked(run({"result": 1}, graph)) == "Is it so?"
 
 
+def test_what_memory_has_under_the_context_key_is_part_of_the_prompt_of_a_reason():
+    nodes = {1: ("UMEM", {"key": "k", "value": {"a": 1}})}
+    ran = run({"result": 1, "belief_updates": {"b": 2}}, plain("REASON", {"prompt": "x", "context_key": "k"}, "1=>9", nodes))
+    assert asked(ran) == 'x\n\nWhat is remembered as `k`:\n<memory>\n{"a": 1}\n</memory>'
+    assert "memory:all" in ran.result.labels("n9")
+    assert ran.machine.belief("b").source == "llm:scripted"
+
+
 # ---- PLAN ------------------------------------------------------------------------------------------------------------
 def test_plan_gives_steps_with_priorities_and_dependencies_as_positions():
     assert run(answer(), plain("PLAN", {"goal": "x"})).value == VALUE

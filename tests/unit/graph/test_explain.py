@@ -241,6 +241,8 @@ def test_who_shares_what_is_stored_and_where_it_lasts_is_said():
     for scope in ("flow", "agent", "run", "session"):
         graph.umem("k", value=scope, scope=scope, name=f"for_{scope}")
     graph.umem("k", value="kept", durable=True, name="durable")
+    graph.reason("Think.", durable=True, context_key="k", name="weigh")
+    graph.plan("Go.", context_key="k", name="steps")
     text = " ".join(told(graph).split())
     for sentence in (
         "stores “flow” under “k” in short-term memory of this flow.",
@@ -248,7 +250,9 @@ def test_who_shares_what_is_stored_and_where_it_lasts_is_said():
         "stores “run” under “k” in short-term memory of the whole run.",
         "stores “session” under “k” in short-term memory of the session.",
         "stores “kept” under “k” in short-term memory, and in long-term memory too.",
-        "It writes short-term memory and long-term memory.",
+        "“Think.”; the model is told what memory has under `k`; what it comes to believe is stored in long-term memory too.",
+        "“Go.”; the model is told what memory has under `k`.",
+        "It reads all memory and writes short-term memory and long-term memory.",
     ):
         assert sentence in text
 

@@ -158,6 +158,21 @@ def test_beliefs_that_a_model_is_shown_are_in_what_it_says() -> None:
     assert calls(main) == {"mail": ("llm:*", "user", "web"), "unaware": ("llm:*", "user")}
 
 
+def test_what_a_model_believed_for_good_may_be_read_and_told_to_another() -> None:
+    @flow
+    def main(q: str):  # type: ignore[no-untyped-def]
+        believed = step.reason(step.inv("page"), durable=True)
+        held = step.reason(f"{q}?", name="held")
+        told = step.reason("Go on.", context_key="k", order_after=[believed, held])
+        step.inv("send", to="x", text=step.qmem(key="k", order_after=[believed, held]), name="read")
+        return step.inv("send", to="x", text=told, name="mail")
+
+    assert calls(main) == {
+        "read": ("llm:*", "memory:*", "memory:ltm", "web"),
+        "mail": ("llm:*", "memory:all", "memory:ltm", "web"),
+    }
+
+
 def test_what_all_tiers_find_may_be_from_long_term_memory_and_a_copy_of_it_too() -> None:
     @flow
     def main():  # type: ignore[no-untyped-def]

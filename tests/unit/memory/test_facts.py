@@ -216,3 +216,15 @@ def test_many_who_tell_the_same_make_one_fact_with_all_their_tags(facts):
 def test_what_is_wrong_is_said(facts, call, told):
     with pytest.raises(InvalidError, match=told):
         call(facts)
+
+
+def test_labels_are_several_texts_and_not_the_letters_of_one(facts, ltm):
+    told = facts.store("From a page.", labels=["web"])
+    for refused in (
+        lambda: facts.store("From a page.", labels="web"),
+        lambda: facts.update(told.id, labels="web"),
+        lambda: ltm.put("page", "From a page.", labels="web"),
+    ):
+        with pytest.raises(InvalidError, match=r"`labels` is the text 'web', expected several texts; pass \['web'\]"):
+            refused()
+    assert facts.get(told.id).labels == ("web",)

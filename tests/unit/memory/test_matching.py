@@ -1,7 +1,7 @@
 import pytest
 
 from apxm.errors import InvalidError
-from apxm.memory.matching import TEXT_CHARS_MAX, Query, fits, text_of
+from apxm.memory.matching import QUERY_CHARS_MAX, TERMS_MAX, TEXT_CHARS_MAX, Query, fits, text_of
 
 
 @pytest.mark.parametrize(
@@ -22,6 +22,13 @@ from apxm.memory.matching import TEXT_CHARS_MAX, Query, fits, text_of
 )
 def test_scores_say_how_much_of_the_query_is_there(query, key, value, score):
     assert Query(query).score(key, value) == score
+
+
+def test_of_a_long_query_the_beginning_is_read():
+    query = Query(" ".join(f"w{n:06}" for n in range(500_000)))
+    assert len(query.whole) <= QUERY_CHARS_MAX
+    assert len(query.terms) == TERMS_MAX
+    assert query.score("note", f"w000000 w000001 and w{TERMS_MAX:06}") == round(2 * 0.6 / TERMS_MAX, 4)
 
 
 def test_the_text_of_a_value_is_its_strings_up_to_a_limit():

@@ -36,6 +36,8 @@ def test_a_host_reads_and_writes_a_session_before_and_after_its_runs():
     system = MemorySystem()
     chat = system.session("chat")
     chat.put("name", "Ann", labels=["user"])
+    with pytest.raises(InvalidError, match=r"pass \['web'\]"):
+        chat.put("name", "Bo", labels="web")
     run = system.run("r", "a", session="chat")
     assert run.find_in("stm", "name") == ("Ann", ("user",))
     run.put("topic", ["tea"], scope="session")

@@ -80,7 +80,7 @@ def test_variables_choose_an_embedder_too(tmp_path: Path) -> None:
             'embedder_url = "http://127.0.0.1/"\n',
             r"apxm\.toml:2: .*is `hashing`, which has no such key; set `memory\.embedder` to",
         ),
-        ('embedder = "ollama"\nembedder_model = "m"\nembedder_path = "p"\n', "`onnx` or `torch`, or leave it away"),
+        ('embedder = "ollama"\nembedder_model = "m"\nembedder_path = "p"\n', "`onnx` or `torch`, or leave it out"),
         ('embedder = "word2vec"\n', "expected hashing, onnx, torch, openai, ollama or cohere"),
         ('embedder = "openai"\nembedder_model = "m"\nembedder_api_key = "sk-plain"\n', "in plain text|expected `{ env"),
         ("embedder_dimension = 0\n", "at least 1"),

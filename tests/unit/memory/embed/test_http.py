@@ -290,7 +290,9 @@ def half(handler) -> None:
     drop(handler)
 
 
-@pytest.mark.parametrize("answer", [(500, {}, {}), (503, {}, b"busy"), (429, {}, {}), drop, half], ids=str)
+@pytest.mark.parametrize(
+    "answer", [(500, {}, {}), (503, {}, b"busy"), (429, {}, {}), drop, half], ids=["500", "503", "429", "dropped", "half"]
+)
 def test_what_may_pass_is_tried_again_with_growing_pauses(server, answer) -> None:
     server.script = [answer, answer]
     with asking(server, dimension=4) as embedder:

@@ -10,6 +10,7 @@ import pytest
 from apxm.config import MemoryConfig
 from apxm.errors import ConfigError
 from apxm.memory.episodic import CONTENT_CHARS_MAX, RecentEpisodes, Wanted, digest
+from apxm.memory.episodic.episodes import SECRET_CHARS
 from apxm.memory.episodic.firings import Columns, Firings, Sheet
 from apxm.memory.episodic.store import StoredEpisodes
 
@@ -245,6 +246,15 @@ def test_what_is_secret_is_blacked_out_before_a_text_is_cut(make):
     (one,) = kept
     assert "S" not in one.content["result"] + one.content["error"]
     assert one.content["error"] == "[redacted]"
+
+
+def test_what_is_blacked_out_brings_no_half_of_a_secret_into_what_is_kept(make):
+    kept = make(content="text", redact=lambda text: text.replace("B" * 1_000, "[redacted]").replace("S" * 100, "[redacted]"))
+    long = "B" * 5_000 + "x" * (CONTENT_CHARS_MAX + SECRET_CHARS - 5_099) + "S" * 100 + "y"  # one letter is past what is read
+    kept.add("r", place(), "capability", "fetch", 1.0, content={"result": long})
+    (one,) = kept
+    assert "S" not in one.content["result"]
+    assert one.content["result"].endswith(f"… ({len(long)} characters)")
 
 
 # ---- both alike ------------------------------------------------------------------------------------------------------

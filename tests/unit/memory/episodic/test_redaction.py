@@ -2,6 +2,7 @@
 
 import random
 import string
+from base64 import b64encode, urlsafe_b64encode
 
 import pytest
 
@@ -50,6 +51,29 @@ HITS = [
     ("auth_token => 'q1w2e3'", "q1w2e3"),
     ("passphrase: open", "open"),
     ("curl -u ada -H 'x' https://h/?api_key=k3y&page=2", "k3y"),
+    ("password=b'hunter2'", "hunter2"),
+    ("{'password': b'hunter2', 'n': 1}", "hunter2"),
+    ('curl -H "Authorization: Basic dXNlcjpw" http://x', "dXNlcjpw"),
+    ("Authorization: Bearer\n  hunter2", "hunter2"),
+    ("mysql --password hunter2 --user ada", "hunter2"),
+    ("--db-password correcthorse", "correcthorse"),
+    ("--api-key 'k3y'", "k3y"),
+    ('["serve", "--password", "hunter2"]', "hunter2"),
+    ("('password', 'hunter2')", "hunter2"),
+    ('[["user", "ada"], ["api_key", "k3y"]]', "k3y"),
+    ('{"password": ["hunter2"]}', "hunter2"),
+    ('{"passwords": 1, "password": ["a", "hunter2"]}', "hunter2"),
+    ("password=(hunter2)", "hunter2"),
+    ("<password>correct horse</password>", "horse"),
+    ("<db:api-key kind='x'>k3y</db:api-key>", "k3y"),
+    ("password: |\n  hunter2\n", "hunter2"),
+    ("  private_key: >-\n    one1\n    two2\n  user: ada", "two2"),
+    ("password:\n  hunter2\n", "hunter2"),
+    ("DefaultEndpointsProtocol=https;AccountKey=hunter2abc==;EndpointSuffix=x", "hunter2"),
+    ("https://hooks.slack.com/services/T00000000/B00000000/XXXXXXhunter2", "hunter2"),
+    ("https://discord.com/api/webhooks/1234/hunter2", "hunter2"),
+    ("https://x.blob.example/c?se=2030&sig=hunter2%3D", "hunter2"),
+    ("API key: hunter2", "hunter2"),
 ]
 INNOCENTS = [
     "max_tokens: 4096, tokens: 17",
@@ -69,6 +93,12 @@ INNOCENTS = [
     "-----BEGIN CERTIFICATE-----\nMIID\n-----END CERTIFICATE-----",
     "key: value, keyboard: qwerty1, monkey=1",
     "AKIA is the prefix of an id",
+    "cookie: recipe with 3 eggs",
+    'columns: ["user", "password", "email"]',
+    "('token', 1), (token, 'x')",
+    "<token>the</token>",
+    "run it with --token-file path and --tokens 5",
+    "design=2, sig of 3",
     "the passage of time=3, compass: north1",
     "",
     "Übung macht den Meister: 東京 🙂",
@@ -109,6 +139,26 @@ def test_known_secrets_are_blacked_out_however_they_are_written():
     assert redact("it was later found") == "it was [redacted]"
 
 
+def test_a_known_secret_is_found_in_capitals_and_as_bytes_are_written():
+    secret = b"Tr0ub4dor&3/horse"
+    redact = Redactor(lambda: [secret.decode()])
+    for text in (secret.upper(), secret.lower(), secret.hex().encode(), secret.hex().upper().encode()):
+        assert redact(f"x {text.decode()} y") == "x [redacted] y"
+    for encode in (b64encode, urlsafe_b64encode):
+        for before in range(5):
+            told = encode(b"u" * before + secret + b":tail").decode()
+            found = redact(told)
+            assert BLACK in found
+            assert len(found) - len(BLACK) <= len(told) - len(secret) * 8 // 6 + 1
+
+
+def test_of_a_block_only_its_own_lines_are_blacked_out():
+    text = "a: 1\nsecret: |\n  one1\n\n    two2\n  three\nuser: ada\n"
+    assert Redactor()(text) == "a: 1\nsecret: |\n  [redacted]\nuser: ada\n"
+    nested = "db:\n  password: |-\n    one\n  user: ada"
+    assert Redactor()(nested) == "db:\n  password: |-\n    [redacted]\n  user: ada"
+
+
 def test_no_text_takes_long_or_fails(seed, long_run):
     chance = random.Random(seed)
     parts = [
@@ -134,7 +184,22 @@ def test_no_text_takes_long_or_fails(seed, long_run):
 
 
 @pytest.mark.parametrize(
-    "unit", ["password=", "a" * 10, "a:", '\\"', "sk-a", "eyJaaaaaaaaa.", "x://", "-----BEGIN PRIVATE KEY-----"]
+    "unit",
+    [
+        "password=",
+        "--password ",
+        "('password',",
+        "<password ",
+        "password: |\n ",
+        "token: ['",
+        "a" * 10,
+        "a:",
+        '\\"',
+        "sk-a",
+        "eyJaaaaaaaaa.",
+        "x://",
+        "-----BEGIN PRIVATE KEY-----",
+    ],
 )
 def test_a_long_text_of_one_thing_ends(unit):
     """A pattern that goes back and forth would take hours for it."""

@@ -74,7 +74,9 @@ def quick_folder() -> Iterator[Path]:
     """A folder in memory where the machine has such: these tests make many small databases, and wait for a disk all the time."""
     memory = "/dev/shm"
     with TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as name:
-        yield Path(name)
+        folder = Path(name) / "memory"
+        folder.mkdir(mode=0o700)
+        yield folder
 
 
 def text_for(key: str) -> str:

@@ -190,3 +190,8 @@ def test_a_link_to_elsewhere_is_not_followed(tmp_path: Path) -> None:
     with pytest.raises(StorageError):
         Owner(tmp_path).acquire(0)
     assert elsewhere.read_text() == "precious"
+
+
+def test_a_pipe_in_the_place_of_the_file_keeps_nobody_waiting(tmp_path):
+    os.mkfifo(tmp_path / "owner.lock")
+    assert holder(tmp_path) is None

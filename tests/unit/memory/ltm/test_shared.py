@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 from time import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from apxm import MemoryConfig, MemorySystem
 from apxm.errors import LockedError
 from apxm.memory.embed.hashing import HashingEmbedder
+from apxm.memory.ltm import shared
+from apxm.memory.ltm.entry import Put
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 
@@ -84,3 +89,33 @@ def test_a_child_of_fork_does_not_take_its_parents_memory_for_its_own(tmp_path: 
             os._exit(2)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     parent.close()
+
+
+def test_closing_one_folder_keeps_nobody_from_another_and_makes_its_own_wait(tmp_path: Path) -> None:
+    class Slow(HashingEmbedder):
+        def embed(self, texts: Sequence[str]) -> Any:
+            began.set()
+            free.wait()
+            return super().embed(texts)
+
+    began, free, time_to_turn = Event(), Event(), Event()
+    config = MemoryConfig(embedder=Slow(), batch_ms=0, lock_timeout_ms=0)
+    one, elsewhere = system(tmp_path / "a", config), system(tmp_path / "b")
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    one.ltm.submit([Put("default", "k", "text", "text")])
+    assert began.wait(60)
+    with ThreadPoolExecutor() as pool:
+        closing = pool.submit(one.close)
+        while not shared._closing:
+            time_to_turn.wait(0.001)
+        elsewhere.ltm.put("a", 1)
+        elsewhere.close()
+        again = pool.submit(lambda: system(tmp_path / "a", config).ltm)
+        assert not closing.done()
+        assert not again.done()
+        free.set()
+        closing.result(60)
+        memory = again.result(60)
+    assert memory.put("x", 1).value == 1
+    shared.leave(memory)

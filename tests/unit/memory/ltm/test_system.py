@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import threading
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +19,7 @@ from apxm.memory.embed.hashing import HashingEmbedder
 from apxm.memory.ltm import embedding as embedding_module
 from apxm.memory.ltm import system as module
 from apxm.memory.ltm.entry import FIELDS_MAX, KEY_CHARS_MAX, METADATA_CHARS_MAX, TEXT_CHARS_MAX, Put
+from apxm.memory.ltm.search import QUERY_CHARS_MAX
 from apxm.memory.ltm.system import LongTermMemory
 from tests.unit.memory.ltm.stores import hits, quick_folder
 
@@ -291,6 +294,77 @@ def test_one_bad_text_keeps_no_other_from_its_vector(ltm, embedder):
     assert ltm.stats().vectors == 200
 
 
+class Hanging(Moody):
+    """Gives no answer before it is `free`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.free = threading.Event()
+
+    def embed(self, texts: Sequence[str]) -> Any:
+        self.calls += 1
+        self.free.wait()
+        return HashingEmbedder.embed(self, texts)
+
+    def embed_query(self, text: str) -> Any:
+        self.free.wait()
+        return HashingEmbedder.embed_query(self, text)
+
+
+@pytest.fixture
+def hanging(monkeypatch) -> Iterator[Hanging]:
+    monkeypatch.setattr(embedding_module, "WRITE_S", 0.02)
+    monkeypatch.setattr(embedding_module, "FLUSH_S", 0.02)
+    monkeypatch.setattr(embedding_module, "RETRY_S", 1_000.0)
+    monkeypatch.setattr(module, "CLOSE_S", 0.02)
+    found = Hanging()
+    yield found
+    found.free.set()
+
+
+def test_writes_do_not_wait_for_an_embedder_that_gives_no_answer(folder, hanging):
+    ltm = opened(folder, hanging)
+    for n in range(20):
+        ltm.put(str(n), f"green lamp {n}")
+    assert ltm.delete("7")
+    ltm.flush()
+    assert hanging.calls == 1
+    assert "no answer" in (ltm.failure or "")
+    assert [hit.entry.key for hit in ltm.search("lamp 3", mode="lexical", limit=1)] == ["3"]
+    hanging.free.set()
+    ltm._patience.settle(60)
+    ltm.put("last", "red stone")  # it answered after all: no pause any more
+    ltm.flush()
+    assert (ltm.stats().vectors, ltm.stats().unembedded, ltm.failure) == (20, 0, None)
+    ltm.close()
+
+
+def test_closing_does_not_wait_for_an_embedder_and_loses_nothing(folder, hanging, monkeypatch):
+    monkeypatch.setattr(embedding_module, "WRITE_S", 1_000.0)
+    ltm = opened(folder, hanging)
+    written = ltm.submit([Put("default", "a", "green lamp", "green lamp")])
+    searching = ltm.later(lambda: ltm.search("lamp"), "searching")
+    ltm.close()
+    assert written.result()[0].key == "a"
+    assert isinstance(searching.exception(), TransientError)
+    again = opened(folder, Moody())
+    assert again.get("a").value == "green lamp"
+    again.put("b", "text")
+    again.flush()
+    assert again.stats().vectors == 2
+    again.close()
+
+
+def test_a_read_by_key_waits_for_no_search(folder, hanging, monkeypatch):
+    monkeypatch.setattr(embedding_module, "WRITE_S", 1_000.0)
+    ltm = opened(folder, hanging)
+    searches = [ltm.later(lambda: ltm.search("lamp"), "searching") for _ in range(2 * module.LATER_THREADS)]
+    assert ltm.later(lambda: ltm.get("a")).result(60) is None
+    assert not any(one.done() for one in searches)
+    ltm.close()
+    assert all(isinstance(one.exception(), TransientError) for one in searches)
+
+
 @pytest.mark.parametrize(("gives", "says"), [(np.zeros((1, 7)), "shape"), (np.full((1, 32), np.nan), "not finite"), ("x", "")])
 def test_what_no_embedder_may_give_is_not_stored(ltm, embedder, gives, says):
     embedder.gives = gives
@@ -430,6 +504,80 @@ def test_what_one_process_had_no_time_to_remove_the_next_one_removes(ltm, folder
     other.close()
 
 
+@pytest.mark.parametrize("what", ["deleted", "moved", "replaced", "the folder deleted", "the folder moved"])
+def test_nothing_is_acknowledged_for_a_file_that_is_no_longer_there(ltm, folder, what):
+    ltm.put("a", 1)
+    file = folder / "record.db"
+    if what == "deleted":
+        file.unlink()
+    elif what == "the folder deleted":
+        shutil.rmtree(folder)
+    elif what == "the folder moved":
+        folder.rename(folder.with_name("elsewhere"))
+        folder.mkdir()
+    else:
+        file.rename(folder / "moved.db")
+        if what == "replaced":
+            shutil.copy(folder / "moved.db", file)
+    for write in (lambda: ltm.put("b", 2), lambda: ltm.delete("a"), lambda: ltm.put("c", 3)):
+        with pytest.raises(StorageError, match="was deleted, moved or replaced"):
+            write()
+
+
+def test_an_embedder_that_is_away_is_asked_once_for_all_that_is_missing(ltm, embedder, monkeypatch):
+    embedder.fails = EmbedderError("no")
+    for n in range(20):
+        ltm.put(f"k{n}", f"text {n}")
+    embedder.fails = TransientError("nobody answers")
+    ltm._writer.flush()
+    monkeypatch.setattr(embedding_module, "RETRY_S", 1_000.0)
+    embedder.calls = 0
+    ltm.flush()
+    assert embedder.calls == 1
+
+
+def test_a_forked_child_waits_for_no_thread_of_its_parent(ltm):
+    ltm.put("a", "green lamp")
+    ltm.search("lamp")
+    locks = [ltm._lock, ltm._embeds()._lock, ltm._searches()._matrices._lock]
+    for lock in locks:  # some thread of the parent has it
+        lock.acquire()
+    child = os.fork()
+    if child == 0:
+        done: list[str] = []
+        threading.Thread(target=lambda: done.append(ltm.search("lamp")[0].entry.value), daemon=True).start()
+        for _ in range(1_000):
+            if done:
+                break
+            time.sleep(0.01)
+        os._exit(0 if done == ["green lamp"] else 1)
+    for lock in locks:
+        lock.release()
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_what_fails_beside_is_said_once_and_shown(folder, caplog, monkeypatch):
+    monkeypatch.setattr("apxm.memory.ltm.system.NO_INDEX_S", 0)
+    ltm = LongTermMemory(lambda: folder, MemoryConfig(batch_ms=0, embedder=Moody(), exact_max=0))
+    ltm.put("a", "green lamp")
+
+    def broken(site: str) -> None:
+        if site == "ltm.anew.before_make":
+            raise OSError("a bad sector")
+
+    with at_faults(broken):
+        for _ in range(3):
+            assert keys(ltm, "lamp") == ["a"]
+            ltm._catching_up.join(30)
+    said = [record.getMessage() for record in caplog.records if record.name == "apxm.memory"]
+    assert said == ["the index of long-term memory is left as it is for now: a bad sector"]
+    assert ltm.stats().index_failure == "a bad sector"
+    assert keys(ltm, "lamp") == ["a"]
+    ltm._catching_up.join(30)
+    assert (ltm.stats().index_failure, ltm.stats().unindexed) == (None, 0)
+    ltm.close()
+
+
 def test_a_forked_child_reads_and_is_refused_to_write(ltm):
     ltm.put("a", "green lamp")
     child = os.fork()
@@ -445,3 +593,12 @@ def test_a_forked_child_reads_and_is_refused_to_write(ltm):
             os._exit(0 if good else 1)
     assert os.waitpid(child, 0)[1] == 0
     assert ltm.put("b", 1).value == 1
+
+
+def test_of_a_long_query_the_beginning_is_read(ltm, embedder, monkeypatch):
+    ltm.put("a", "green lamp")
+    asked = []
+    give = embedder.embed_query
+    monkeypatch.setattr(embedder, "embed_query", lambda text: asked.append(len(text)) or give(text))
+    assert [hit.entry.key for hit in ltm.search("lamp " * 1_000_000)] == ["a"]
+    assert asked == [QUERY_CHARS_MAX]

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from apxm.database import HINTS
 from apxm.errors import StorageError
-from apxm.memory.ltm import tables
 from apxm.memory.ltm.entry import Put, entry_id
 from apxm.memory.ltm.record import Record
-from apxm.memory.ltm.tables import FILE, VERSION, open_for_reading, open_for_writing
+from apxm.memory.ltm.tables import FILE, open_for_writing
 from tests.unit.memory.ltm.stores import quick_folder
 
 if TYPE_CHECKING:
@@ -22,57 +22,12 @@ if TYPE_CHECKING:
 NOBODY = 65534
 
 
-def test_reading_makes_no_file(tmp_path):
-    assert open_for_reading(tmp_path / FILE) is None
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_writing_makes_a_file_that_only_its_owner_may_read(tmp_path):
     db = open_for_writing(tmp_path / FILE)
     assert stat.S_IMODE((tmp_path / FILE).stat().st_mode) == 0o600
     told = {name: db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "synchronous", "secure_delete")}
     assert told == {"journal_mode": "wal", "synchronous": 2, "secure_delete": 1}
     db.close()
-
-
-def test_an_empty_file_is_nothing_yet(tmp_path):
-    (tmp_path / FILE).touch()
-    assert open_for_reading(tmp_path / FILE) is None
-    open_for_writing(tmp_path / FILE).close()
-    db = open_for_reading(tmp_path / FILE)
-    assert db is not None
-    db.close()
-
-
-def test_what_is_open_for_reading_cannot_write(tmp_path):
-    open_for_writing(tmp_path / FILE).close()
-    db = open_for_reading(tmp_path / FILE)
-    with pytest.raises(sqlite3.OperationalError, match="readonly"):
-        db.execute("INSERT INTO meta VALUES ('a', 'b')")
-    db.close()
-
-
-@pytest.mark.parametrize("how", [open_for_reading, open_for_writing])
-def test_a_database_of_another_program_is_refused_and_left_alone(tmp_path, how):
-    path = tmp_path / FILE
-    with sqlite3.connect(path) as db:
-        db.execute("CREATE TABLE theirs (x)")
-    db.close()
-    with pytest.raises(StorageError, match="of another program") as raised:
-        how(path)
-    assert "move it away" in raised.value.hint
-    with sqlite3.connect(path) as db:
-        assert db.execute("SELECT name FROM sqlite_master").fetchall() == [("theirs",)]
-    db.close()
-
-
-@pytest.mark.parametrize("how", [open_for_reading, open_for_writing])
-def test_another_version_is_refused_with_both_numbers(tmp_path, how):
-    db = open_for_writing(tmp_path / FILE)
-    db.execute(f"PRAGMA user_version={VERSION + 1}")
-    db.close()
-    with pytest.raises(StorageError, match=f"has version {VERSION + 1}, this apxm reads version {VERSION}"):
-        how(tmp_path / FILE)
 
 
 @pytest.mark.parametrize(
@@ -97,20 +52,6 @@ def test_a_folder_in_the_place_of_the_file_is_refused(tmp_path):
         record.set_meta(a="b")
 
 
-def test_a_reader_that_looks_at_nobody_notices_that_somebody_wrote(tmp_path):
-    path = tmp_path / FILE
-    open_for_writing(path).close()
-    db = sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True, factory=tables.Untouched)
-    db.seen = tables._stamp(path)
-    assert not tables.is_stale(db, path)
-    writer = open_for_writing(path)
-    writer.execute("INSERT INTO meta VALUES ('a', 'b')")
-    assert tables.is_stale(db, path)  # there is a log
-    writer.close()
-    assert tables.is_stale(db, path)  # the file is another
-    db.close()
-
-
 def test_a_folder_that_cannot_be_written_is_read_and_writing_to_it_says_so():
     with quick_folder() as folder:
         record = Record(folder)
@@ -118,7 +59,7 @@ def test_a_folder_that_cannot_be_written_is_read_and_writing_to_it_says_so():
         beside_an_owner = read_by_another(folder)
         record.close()
         assert beside_an_owner == read_by_another(folder)
-        assert beside_an_owner == f"value 1 1 storage {tables._HINTS[sqlite3.SQLITE_READONLY]}"
+        assert beside_an_owner == f"value 1 1 storage {HINTS[sqlite3.SQLITE_READONLY]}"
 
 
 def test_a_reader_without_a_place_for_locks_sees_what_is_written_later():

@@ -16,7 +16,7 @@ from apxm.fault import at_faults
 from apxm.memory.embed.hashing import HashingEmbedder
 from apxm.memory.ltm.comparison import FIRST_IDS
 from apxm.memory.ltm.entry import entry_id
-from apxm.memory.ltm.index import HNSW, collection_name, generations, index_path
+from apxm.memory.ltm.index import HNSW, IndexDamaged, collection_name, generations, index_path
 from apxm.memory.ltm.upkeep import CRASHES_MAX
 from tests.unit.memory.ltm.stores import DIMENSION, Store, hits, quick_folder, text_for, vector_bytes
 
@@ -278,8 +278,8 @@ def test_a_search_goes_on_with_the_old_index_until_the_new_one_is_there(store: S
 
     with at_faults(search):
         store.upkeep.compact()
-    assert len(seen) == 5
-    assert seen == [[id]] * 5
+    assert len(seen) == 6
+    assert seen == [[id]] * 6
 
 
 def test_a_failing_build_leaves_the_old_index(store: Store) -> None:
@@ -360,6 +360,44 @@ def test_what_one_process_deleted_and_did_not_compact_the_next_one_does(store: S
     for needle in (text_for("gone").encode(), vector_bytes(store, text_for("gone"))):
         assert hits(store.folder, needle) == []
     again.close()
+
+
+@pytest.mark.parametrize("site", ["ltm.build.before_make", "ltm.build.after_make", "ltm.build.before_swap"])
+def test_an_index_that_breaks_while_it_is_built_is_begun_again(store: Store, site: str) -> None:
+    store.put(["one", "two"])
+    store.upkeep.catch_up()
+    store.delete(["one"])
+    left = [1]
+
+    def breaks(at: str) -> None:
+        if at == site and left:
+            left.pop()
+            raise IndexDamaged("a bad sector")
+
+    with at_faults(breaks):
+        assert store.upkeep.compact().ok
+    assert (left, len(generations(store.folder)), store.record.deleted()) == ([], 1, 0)
+
+    def broken(at: str) -> None:
+        if at == site:
+            raise IndexDamaged("a bad sector")
+
+    with at_faults(broken), pytest.raises(StorageError, match="cannot be built: a bad sector"):
+        store.upkeep.rebuild()
+    assert store.upkeep.verify().ok
+
+
+def test_an_index_that_cannot_be_made_is_an_error_of_the_disk(store: Store) -> None:
+    store.put(["one"])
+
+    def broken(site: str) -> None:
+        if site == "ltm.anew.before_make":
+            raise IndexDamaged("a bad sector")
+
+    with at_faults(broken), pytest.raises(StorageError, match="cannot be built: a bad sector"):
+        store.upkeep.catch_up()
+    store.upkeep.catch_up()
+    assert store.upkeep.verify().ok
 
 
 def test_an_index_behind_pruned_deletions_is_built_again(store: Store) -> None:

@@ -11,6 +11,7 @@ import pytest
 from apxm.errors import InvalidError
 from apxm.memory.ltm.where import (
     CONDITIONS_MAX,
+    DEPTH_MAX,
     FIELD_CHARS_MAX,
     OPERATORS,
     VALUES_MAX,
@@ -214,6 +215,37 @@ def test_the_largest_filters_are_answered(db):
     assert in_sql(db, {"a": 7}, {"$or": [{"a": n} for n in range(CONDITIONS_MAX)]})
     assert in_sql(db, {"a": 7}, {"a": {"$in": list(range(VALUES_MAX))}})
     nested: dict[str, Any] = {"a": 7}
-    for _ in range(CONDITIONS_MAX - 60):
+    for _ in range(DEPTH_MAX):
         nested = {"$not": nested}
     assert in_sql(db, {"a": 7}, nested)
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        {"$and": [{}] * 101},
+        {"$or": [{"$not": {}}] * 101},
+        {f"f{n}": {} for n in range(101)},
+        {"a": {"$contains": ["x"] * 101}},
+        {"$and": [{"a": {"$contains": ["x"] * 11}}] * 10},
+        {"$not": {"$and": [{"$or": [{}] * 51}] * 2}},
+    ],
+)
+def test_what_asks_for_nothing_counts_and_so_does_every_text_of_a_list(db, where):
+    with pytest.raises(InvalidError, match="conditions, at most 100"):
+        in_sql(db, {"a": 7}, where)
+
+
+@pytest.mark.parametrize("name", ["$not", "$and", "a"])
+def test_filters_as_deep_as_they_may_be_are_answered_and_deeper_ones_refused(db, name):
+    def nested(levels):
+        where = {"a": {"$gt": 1}}
+        for _ in range(levels):
+            where = {name: [where] if name == "$and" else where}
+        return where
+
+    if name != "a":
+        assert in_sql(db, {"a": 7}, nested(DEPTH_MAX))
+    for levels in (DEPTH_MAX + 1, 90, 20_000):
+        with pytest.raises(InvalidError):
+            in_sql(db, {"a": 7}, nested(levels))

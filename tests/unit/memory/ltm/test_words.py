@@ -112,3 +112,9 @@ def test_rare_words_that_are_too_few_are_joined_by_those_with_all_of_the_others(
     texts = found(crowded, "alpha beta delta", limit=20)
     assert texts[0] == "delta"
     assert len(texts) == 20
+
+
+def test_words_are_counted_anew_after_a_write(crowded):
+    assert len(found(crowded, "alpha gamma", limit=20)) == 20  # nobody has the second word
+    put(crowded, *(f"gamma {i}" for i in range(MATCHES_MAX + 20)))
+    assert all("alpha" in text for text in found(crowded, "alpha gamma", limit=20))

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import linecache
 import os
 import subprocess
 import sys
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from apxm.errors import InvalidError, LockedError, StorageError
+from apxm.errors import InvalidError, LockedError, StorageError, TransientError
 from apxm.memory.ltm import writer as module
 from apxm.memory.ltm.entry import Put
 from apxm.memory.ltm.writer import Writer
@@ -214,6 +216,99 @@ for key in "abcde":
 def test_a_program_that_ends_loses_nothing_that_was_accepted():
     done = subprocess.run([sys.executable, "-c", ENDS], capture_output=True, text=True, check=False, timeout=60)
     assert (done.stdout, done.stderr, done.returncode) == ("abcde", "", 0)
+
+
+def interrupted(call, at: int) -> bool:
+    """Call; raise KeyboardInterrupt before the `at`-th line of the writer that runs on this thread. Whether there is one.
+
+    Not where a `with` ends or a `try` begins: there the interpreter looks for no signal.
+    """
+    lines = 0
+
+    def trace(frame: Any, event: str, _: Any) -> Any:
+        nonlocal lines
+        if frame.f_code.co_filename != module.__file__:
+            return None
+        if event == "line" and not linecache.getline(module.__file__, frame.f_lineno).strip().startswith(("with ", "try:")):
+            lines += 1
+            if lines == at:
+                raise KeyboardInterrupt
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        call()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(before)
+    return False
+
+
+@pytest.mark.parametrize("what", ["submit", "offer", "flush"])
+def test_who_is_interrupted_anywhere_leaves_a_writer_that_works(disk, what):
+    at = 0
+    while True:
+        at += 1
+        writer = Writer(disk.commit, batch_ms=0, batch_max=4)
+        writer.submit([put("a")])
+        call = getattr(writer, what)
+        hit = interrupted(call if what == "flush" else partial(call, [put("b")]), at)
+        assert writer.submit([put("c")]).result(10) == ["done c"]
+        flushed = threading.Thread(target=writer.flush, daemon=True)
+        flushed.start()
+        flushed.join(10)
+        assert not flushed.is_alive()
+        assert not writer.pending
+        writer.close()
+        assert (writer._waiting, writer._chars, writer._queued) == (0, 0, 0)
+        if not hit:
+            break
+    assert at > 5
+
+
+def test_what_an_interrupt_left_behind_is_written_before_the_end(disk, monkeypatch):
+    writer = Writer(disk.commit, batch_ms=0, batch_max=4)
+    with monkeypatch.context() as patch:
+        patch.setattr(writer, "_work", lambda: None)  # it came before there was a thread
+        left = writer.submit([put("a")])
+    assert writer.pending
+    writer.close()
+    assert left.result(0) == ["done a"]
+
+
+def test_who_cannot_wait_is_told_that_there_is_no_room(disk, monkeypatch):
+    monkeypatch.setattr(module, "WAITING_CHARS_MAX", 10)
+    writer = Writer(disk.commit, batch_ms=0, batch_max=1)
+    disk.go.clear()
+    assert writer.offer([put("a", "x" * 8)]) is not None
+    assert writer.offer([put("b", "x" * 8)]) is None
+    small = writer.offer([put("c", "xx")])
+    disk.go.set()
+    assert small is not None
+    assert small.result(10) == ["done c"]
+    writer.close()
+    with pytest.raises(InvalidError, match="closed"):
+        writer.offer([put("late")])
+    assert disk.batches == [["a"], ["c"]]
+
+
+def test_what_fails_for_all_is_tried_once(writer, disk):
+    disk.go.clear()
+    writer.submit([put("0")])
+    assert disk.begun.wait(10)
+    futures = [writer.submit([put(key)]) for key in "abc"]
+    tries = []
+
+    def commit(writes: Sequence[Put | str]) -> list[Any]:
+        tries.append(len(writes))
+        raise TransientError("others kept it for more than 5 s")
+
+    writer._commit = commit
+    disk.go.set()
+    assert [type(future.exception(10)) for future in futures] == [TransientError] * 3
+    assert tries == [3]
 
 
 def test_threads_write_at_once_and_each_in_its_order(disk):
