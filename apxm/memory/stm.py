@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from sys import getsizeof
 from threading import Lock
@@ -15,7 +16,7 @@ from apxm.memory.matching import Query, fits
 from apxm.values import SCALARS, check, settle
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
 KEY_CHARS_MAX = 1_000
 ENTRY_BYTES = 200  # what an entry costs beside its key and value: a tuple, a place in the order, a hash slot
@@ -138,7 +139,7 @@ class ShortTermMemory:
 
     def restore(self, snapshot: Mapping[str, Any]) -> None:
         """Replace everything by a snapshot. InvalidError, and nothing replaced, when it is none."""
-        rows = snapshot.get("entries")
+        rows = snapshot.get("entries") if isinstance(snapshot, Mapping) else None
         if not isinstance(rows, list) or not all(map(_is_row, rows)):
             raise InvalidError("this is no snapshot of a short-term memory", hint="pass on what snapshot() gave")
         self.clear()
@@ -291,4 +292,4 @@ def checked_labels(labels: Iterable[str]) -> tuple[str, ...]:
 def checked_ttl(key: str, ttl_ms: float | None) -> None:
     """InvalidError unless it is a time to live."""
     if ttl_ms is not None and (type(ttl_ms) is bool or not isinstance(ttl_ms, (int, float)) or not ttl_ms > 0):
-        raise InvalidError(f"ttl_ms of `{key:.60}` is {ttl_ms!r:.60}, expected milliseconds, more than 0")
+        raise InvalidError(f"ttl_ms of `{key:.60}` is {ttl_ms!r:.60}, expected more than 0 milliseconds")

@@ -7,6 +7,8 @@ import re
 from heapq import merge
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
+from apxm.errors import StorageError, ValueRefused
+from apxm.memory.episodic import tables
 from apxm.memory.episodic.episode import FIRING, Episode
 from apxm.memory.episodic.firings import Firings
 from apxm.values import unpack
@@ -27,6 +29,7 @@ _BY_KEY = """SELECT number FROM episodes WHERE agent = ? AND number > ?
 AND CASE kind WHEN 'record' THEN target ELSE kind || ':' || target END LIKE ? ESCAPE '!' ORDER BY number DESC LIMIT ?"""
 _OF_AGENT = "SELECT number FROM episodes WHERE agent = ? AND number > ? ORDER BY number DESC LIMIT ?"
 _WORD, _LIKE, _ESCAPED = re.compile(r"[^\W_]+"), re.compile(r"[!%_]"), r"!\g<0>"
+_UNREADABLE = (ValueRefused, ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError)
 _INSERT = f"INSERT INTO episodes ({_COLUMNS}) VALUES ({', '.join('?' * 15)})"
 
 
@@ -93,6 +96,17 @@ def clean(text: str) -> str:
 
 
 def _decoded(row: Sequence[Any]) -> Episode:
+    try:
+        return _episode(row)
+    except _UNREADABLE as error:
+        raise _refusal(row[0]) from error
+
+
+def _refusal(number: int) -> StorageError:
+    return StorageError(f"episode {number} cannot be read: it is not what we write", hint=tables.DATABASE.damaged)
+
+
+def _episode(row: Sequence[Any]) -> Episode:
     import msgpack
 
     number, at, run, path, node, name, op, flow, agent, kind, target, duration_ms, code, more, value = row
@@ -167,7 +181,7 @@ def _calls(ask: Ask, wanted: Wanted, above: int) -> Iterator[Episode]:
 
 
 def _fired(ask: Ask, wanted: Wanted, above: int) -> Iterator[Episode]:
-    conditions, given = ["number + count > ?"], list[Any]((above + 1,))
+    conditions, given = ["number + count - 1 > ?"], list[Any]((above,))
     if wanted.run is not None:
         conditions.append("run = ?")
         given.append(clean(wanted.run))
@@ -185,6 +199,8 @@ def _fired(ask: Ask, wanted: Wanted, above: int) -> Iterator[Episode]:
     below = 2**63 - 1
     while rows := ask(statement, [*given, below]):
         below, run, data = rows[0]
-        for row in reversed(list(Firings.unpack(run, data).rows(below))):
-            if row[0] > above:
-                yield Episode(*row)
+        try:
+            found = [Episode(*row) for row in Firings.unpack(run, data).rows(below) if row[0] > above]
+        except _UNREADABLE as error:
+            raise _refusal(below) from error
+        yield from reversed(found)

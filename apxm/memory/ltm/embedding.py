@@ -13,7 +13,7 @@ from apxm.memory.ltm.patience import Patience, limited
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from apxm.memory.embed.base import Embedder
+    from apxm.memory.embed.base import Embedder, Fingerprint
     from apxm.memory.ltm.record import Record
 
 RETRY_S = 10.0  # after a failure, until the embedder is asked again: for each second that the failed call took, at least once

@@ -185,7 +185,7 @@ class _Rows:
         last = record.last_seq()
         if last == self.seq:
             return
-        if last < self.seq or int(record.meta("pruned") or 0) > self.seq > 0:  # another store; deletes that left no trace
+        if last < self.seq or record.number("pruned") > self.seq > 0:  # another store; deletes that left no trace
             self._start(self.matrix.shape[1])
         for page in pages(record, self.namespace, self.seq):
             self._add(page)

@@ -75,7 +75,7 @@ class Passing:
     def _read(self, namespace: str, kind: str | None, where: Where, last: int, known: Passed | None) -> Passed:
         if known is not None and known.seq < last <= known.seq + SINCE_MAX:
             since = self._record.matching(namespace, kind, where, known.seq)
-            if int(self._record.meta("pruned") or 0) <= known.seq:  # else there are deletes that left no trace
+            if self._record.number("pruned") <= known.seq:  # else there are deletes that left no trace
                 return Passed(last, since, known)
         return Passed(last, self._record.matching(namespace, kind, where))
 

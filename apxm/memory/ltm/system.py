@@ -76,6 +76,7 @@ class LongTermMemory:
         self._upkeep: Upkeep | None = None
         self._catching_up: threading.Thread | None = None
         self._no_index_before = 0.0
+        self._count_again_at = 0  # the number of the write after which it is seen again how large namespaces are
         self._index_failure: str | None = None
         self._left_over = False  # whether an earlier process deleted something that may still be on the disk
         self._patience = Patience()
@@ -312,7 +313,12 @@ class LongTermMemory:
 
     def _index_if_needed(self) -> None:
         """After a write: let the index take over what it lacks, if that is much, and searches will ask it."""
-        if self._keeps().behind() >= INDEX_BEHIND_MAX and self.record.largest() > self._config.exact_max:
+        behind, last = self._keeps().behind(), self.record.last_seq()
+        if behind < INDEX_BEHIND_MAX or last < self._count_again_at:
+            return
+        # Not each time: to count the entries of 100,000 namespaces takes longer than a write.
+        self._count_again_at = last + INDEX_BEHIND_MAX // 10
+        if self.record.largest() > self._config.exact_max:
             self._beside(self._catch_up)
 
     def _beside(self, work: Callable[[], None]) -> None:

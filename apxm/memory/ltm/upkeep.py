@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, TypeVar
 
 from apxm.errors import StorageError, TransientError
 from apxm.fault import fault
-from apxm.memory.embed.base import Fingerprint
 from apxm.memory.ltm.comparison import PAGE, Finding, Report, by_namespace, compared, unit_vectors
 from apxm.memory.ltm.index import (
     INSTALL,
@@ -36,7 +35,7 @@ from apxm.memory.ltm.index import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from apxm.memory.embed.base import Embedder
+    from apxm.memory.embed.base import Embedder, Fingerprint
     from apxm.memory.ltm.record import Change, Record
 
     Progress = Callable[[str, int, int], None]

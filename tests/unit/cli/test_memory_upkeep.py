@@ -168,3 +168,13 @@ def test_what_was_deleted_leaves_the_disk(capsys: pytest.CaptureFixture[str], ho
     assert (code, out.splitlines()[-1]) == (Exit.OK, "everything is in order")
     assert not any(b"elephants" in file.read_bytes() for file in home.rglob("*") if file.is_file())
     assert json.loads(ended(capsys, "compact", "--json")[1])["ok"] is True
+
+
+def test_an_index_that_was_not_compared_is_not_said_to_be_in_order(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = Report(3, "cannot be opened", compared=False)
+    monkeypatch.setattr(LongTermMemory, "verify", lambda memory, progress: found)
+    code, out, _ = ended(capsys, "verify")
+    assert code == Exit.FATAL
+    assert out.splitlines()[-1] == "the record is in order; the index was not compared with it"

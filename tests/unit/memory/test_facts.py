@@ -228,3 +228,10 @@ def test_labels_are_several_texts_and_not_the_letters_of_one(facts, ltm):
         with pytest.raises(InvalidError, match=r"`labels` is the text 'web', expected several texts; pass \['web'\]"):
             refused()
     assert facts.get(told.id).labels == ("web",)
+
+
+def test_a_fact_that_was_imported_with_other_kinds_of_fields_is_read(facts, ltm):
+    ltm.put("odd", "", text="Oslo is north.", kind="fact", metadata={"source": 7, "session": 1.5, "tags": "geo"})
+    found = facts.list()[0]
+    assert (found.source, found.session, found.tags) == ("7", "1.5", ("geo",))
+    assert facts.update("odd", text="Oslo is far north.").source == "7"

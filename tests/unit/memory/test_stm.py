@@ -217,7 +217,7 @@ def test_the_order_of_use_survives_a_snapshot():
 @pytest.mark.parametrize(
     "snapshot",
     [
-        *({}, {"entries": 3}, {"entries": [["s", "k"]]}, {"entries": [["s", "k", 1, None]]}),
+        *([], None, {}, {"entries": 3}, {"entries": [["s", "k"]]}, {"entries": [["s", "k", 1, None]]}),
         *({"entries": [["s", 1, 2, None, []]]}, {"entries": [["s", "k", 1, "x", []]]}),
         *({"entries": [["s", "k", 1, None, "web"]]}, {"entries": [["s", "k", 1, None, [3]]]}),
     ],

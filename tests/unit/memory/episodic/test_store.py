@@ -362,3 +362,26 @@ def test_a_configuration_says_which_store_there_is(tmp_path):
     assert [one.content for one in kept] == [{"result": "it is [redacted]"}] * 7
     assert kept.stats().where == str(tmp_path / tables.FILE)
     kept.close()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE episodes SET more = x'ff00ff'",
+        "UPDATE episodes SET more = x'00'",
+        "UPDATE episodes SET value = x'c1'",
+        "UPDATE episodes SET path = '[['",
+        "UPDATE episodes SET path = '[1]'",
+        "INSERT INTO firings VALUES (9, 1000000000, 'r', 0, 1, 0, x'00')",
+        "INSERT INTO firings VALUES (9, -5, 'r', 0, 1, 0, x'93c0c0c0')",
+    ],
+)
+def test_rows_that_are_not_ours_are_a_storage_error(tmp_path, open_store, statement):
+    kept = open_store()
+    add(kept, "one")
+    kept.close()
+    with sqlite3.connect(tmp_path / tables.FILE) as db:
+        db.execute(statement)
+    db.close()
+    with pytest.raises(StorageError, match="cannot be read"):
+        list(open_store())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import threading
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -77,6 +78,13 @@ def quick_folder() -> Iterator[Path]:
         folder = Path(name) / "memory"
         folder.mkdir(mode=0o700)
         yield folder
+
+
+def before_a_fork() -> None:
+    """Let no thread of ours be inside of SQLite while a test forks: what it locks there stays locked in the child."""
+    for thread in threading.enumerate():
+        if thread.name in ("apxm-ltm-writer", "apxm-ltm-index"):
+            thread.join(60)
 
 
 def text_for(key: str) -> str:

@@ -62,6 +62,24 @@ def test_the_file_says_who_owns_the_folder_and_nobody_else_may_read_it(tmp_path:
     assert (tmp_path / FILE).read_text() == ""
 
 
+@pytest.mark.parametrize(
+    ("argv", "told"),
+    [
+        (["/usr/bin/apxm", "memory", "put", "k", "hunter2"], "apxm memory"),
+        (["/x/apxm/__main__.py", "--token=hunter2"], "apxm"),
+        (["/home/x/serve.py", "hunter2"], "serve.py"),
+        (["-c", "hunter2"], os.path.basename(sys.executable)),
+        ([], os.path.basename(sys.executable)),
+    ],
+)
+def test_the_file_says_which_program_and_no_argument_of_it(tmp_path: Path, monkeypatch, argv, told) -> None:
+    monkeypatch.setattr(sys, "argv", argv)
+    owner = Owner(tmp_path)
+    owner.acquire(0)
+    assert json.loads((tmp_path / FILE).read_text())["command"] == told
+    owner.release()
+
+
 def test_owning_twice_is_owning_once(tmp_path: Path) -> None:
     owner = Owner(tmp_path)
     owner.acquire(0)
@@ -77,7 +95,12 @@ def test_a_second_process_is_refused_and_told_whom_to_end(tmp_path: Path) -> Non
         Owner(tmp_path).acquire(0)
     assert refused.value.code == "locked"
     assert refused.value.failure is FailureClass.TRANSIENT
-    for part in (str(tmp_path), f"process {process.pid} on {socket.gethostname()} since ", sys.executable, "end that process"):
+    for part in (
+        str(tmp_path),
+        f"process {process.pid} on {socket.gethostname()} since ",
+        os.path.basename(sys.executable),
+        "end that",
+    ):
         assert part in str(refused.value)
 
 

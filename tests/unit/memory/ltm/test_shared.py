@@ -15,6 +15,7 @@ from apxm.errors import LockedError
 from apxm.memory.embed.hashing import HashingEmbedder
 from apxm.memory.ltm import shared
 from apxm.memory.ltm.entry import Put
+from tests.unit.memory.ltm.stores import before_a_fork
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -74,6 +75,7 @@ def test_another_embedder_shares_no_memory_and_may_not_write_beside_it(tmp_path:
 def test_a_child_of_fork_does_not_take_its_parents_memory_for_its_own(tmp_path: Path) -> None:
     parent = system(tmp_path)
     parent.ltm.put("a", 1)
+    before_a_fork()
     child = os.fork()
     if child == 0:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sqlite3
 import threading
 import time
 from dataclasses import replace
@@ -19,9 +20,10 @@ from apxm.memory.embed.hashing import HashingEmbedder
 from apxm.memory.ltm import embedding as embedding_module
 from apxm.memory.ltm import system as module
 from apxm.memory.ltm.entry import FIELDS_MAX, KEY_CHARS_MAX, METADATA_CHARS_MAX, TEXT_CHARS_MAX, Put
+from apxm.memory.ltm.reading import crc_of
 from apxm.memory.ltm.search import QUERY_CHARS_MAX
 from apxm.memory.ltm.system import LongTermMemory
-from tests.unit.memory.ltm.stores import hits, quick_folder
+from tests.unit.memory.ltm.stores import before_a_fork, hits, quick_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -185,6 +187,7 @@ def test_several_puts_are_stored_together_or_not_at_all(ltm):
         ({"metadata": {"m": "x" * METADATA_CHARS_MAX}}, "65,537 characters"),
         ({"labels": [1]}, "labels are not"),
         ({"ttl_ms": 0}, "expected more than 0"),
+        ({"ttl_ms": "5"}, "expected more than 0"),
         ({"ttl_ms": float("nan")}, "expected more than 0"),
         ({"ttl_ms": float("inf")}, "finite"),
     ],
@@ -313,8 +316,8 @@ class Hanging(Moody):
 
 @pytest.fixture
 def hanging(monkeypatch) -> Iterator[Hanging]:
-    monkeypatch.setattr(embedding_module, "WRITE_S", 0.02)
-    monkeypatch.setattr(embedding_module, "FLUSH_S", 0.02)
+    monkeypatch.setattr(embedding_module, "WRITE_S", 0.5)
+    monkeypatch.setattr(embedding_module, "FLUSH_S", 0.5)
     monkeypatch.setattr(embedding_module, "RETRY_S", 1_000.0)
     monkeypatch.setattr(module, "CLOSE_S", 0.02)
     found = Hanging()
@@ -539,6 +542,7 @@ def test_an_embedder_that_is_away_is_asked_once_for_all_that_is_missing(ltm, emb
 def test_a_forked_child_waits_for_no_thread_of_its_parent(ltm):
     ltm.put("a", "green lamp")
     ltm.search("lamp")
+    before_a_fork()
     locks = [ltm._lock, ltm._embeds()._lock, ltm._searches()._matrices._lock]
     for lock in locks:  # some thread of the parent has it
         lock.acquire()
@@ -580,6 +584,7 @@ def test_what_fails_beside_is_said_once_and_shown(folder, caplog, monkeypatch):
 
 def test_a_forked_child_reads_and_is_refused_to_write(ltm):
     ltm.put("a", "green lamp")
+    before_a_fork()
     child = os.fork()
     if child == 0:
         good = False
@@ -602,3 +607,73 @@ def test_of_a_long_query_the_beginning_is_read(ltm, embedder, monkeypatch):
     monkeypatch.setattr(embedder, "embed_query", lambda text: asked.append(len(text)) or give(text))
     assert [hit.entry.key for hit in ltm.search("lamp " * 1_000_000)] == ["a"]
     assert asked == [QUERY_CHARS_MAX]
+
+
+def test_a_name_that_is_none_is_no_name(ltm):
+    for use in (ltm.get, ltm.delete):
+        with pytest.raises(InvalidError, match="`namespace` is None"):
+            use("k", namespace=None)
+        with pytest.raises(InvalidError, match="`key` is None"):
+            use(None)
+    with pytest.raises(InvalidError, match="`namespace` is None"):
+        ltm.clear(None)
+    with pytest.raises(InvalidError, match="`namespace` is None"):
+        ltm.search("x", namespace=None)
+    assert ltm.list(namespace=None) == []
+
+
+def test_the_name_of_a_namespace_leaves_the_disk_with_what_it_held(ltm, folder):
+    name = "namespace-of-somebody"
+    ltm.put("k", "text", namespace=name)
+    ltm.put("k", "text", namespace="stays")
+    ltm.clear(name)
+    ltm.compact()
+    assert [one.name for one in ltm.namespaces()] == ["stays"]
+    assert not [path for path in folder.rglob("*") if path.is_file() and name.encode() in path.read_bytes()]
+    ltm.put("k", "other", namespace=name)
+    assert [hit.entry.value for hit in ltm.search("other", namespace=name)] == ["other"]
+
+
+@pytest.mark.parametrize(
+    ("statement", "use"),
+    [
+        ("UPDATE meta SET value = '[1]' WHERE name = 'embedder'", lambda ltm: ltm.search("text")),
+        ("UPDATE meta SET value = '{\"name\": [], \"version\": 1}' WHERE name = 'embedder'", lambda ltm: ltm.stats()),
+        ("UPDATE meta SET value = '" + "[" * 100_000 + "' WHERE name = 'embedder'", lambda ltm: ltm.stats()),
+        ("UPDATE meta SET value = 'x' WHERE name = 'seq'", lambda ltm: ltm.put("b", 1)),
+        (f"UPDATE meta SET value = '{'9' * 40}' WHERE name = 'seq'", lambda ltm: ltm.search("text")),
+        ("DELETE FROM meta", lambda ltm: ltm.put("b", 1)),
+    ],
+    ids=["embedder-list", "embedder-fields", "embedder-deep", "seq-text", "seq-huge", "nothing"],
+)
+def test_a_record_that_says_nonsense_of_itself_is_a_storage_error(folder, statement, use):
+    ltm = opened(folder)
+    ltm.put("a", "text")
+    ltm.close()
+    with sqlite3.connect(folder / "record.db") as db:
+        db.execute(statement)
+    db.close()
+    again = opened(folder)
+    with pytest.raises(StorageError):
+        use(again)
+    again.close()
+
+
+@pytest.mark.parametrize(
+    ("metadata", "labels"),
+    [("[]", "[]"), ("{", "[]"), ("{}", "[1]"), ("{}", "{}"), ("{}", "[" * 100_000)],
+    ids=["list", "half", "number", "map", "deep"],
+)
+def test_metadata_and_labels_that_are_none_are_a_storage_error(folder, metadata, labels):
+    ltm = opened(folder)
+    entry = ltm.put("a", 1, text="")
+    ltm.close()
+    with sqlite3.connect(folder / "record.db") as db:
+        value = db.execute("SELECT value FROM entries").fetchone()[0]
+        crc = crc_of(entry.id, "entry", "a", metadata, labels, value, "")
+        db.execute("UPDATE entries SET metadata = ?, labels = ?, crc = ?", (metadata, labels, crc))
+    db.close()
+    again = opened(folder)
+    with pytest.raises(StorageError, match="cannot be read"):
+        again.get("a")
+    again.close()

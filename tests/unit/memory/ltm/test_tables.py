@@ -43,6 +43,14 @@ def test_what_is_no_database_is_refused_and_kept(tmp_path, content):
     record.close()
 
 
+def test_a_link_to_nowhere_is_not_followed(tmp_path):
+    (tmp_path / FILE).symlink_to(tmp_path / "elsewhere.db")
+    record = Record(tmp_path)
+    with pytest.raises(StorageError, match=r"record\.db cannot be used"):
+        record.set_meta(a="b")
+    assert not (tmp_path / "elsewhere.db").exists()
+
+
 def test_a_folder_in_the_place_of_the_file_is_refused(tmp_path):
     (tmp_path / FILE).mkdir()
     record = Record(tmp_path)
@@ -73,6 +81,7 @@ def test_a_reader_without_a_place_for_locks_sees_what_is_written_later():
 
 def read_by_another(folder: Path) -> str:
     """What somebody finds who may read the folder, and write nothing in it: a child that has given its rights away."""
+    folder.parent.chmod(0o711)
     for path in (folder, *folder.iterdir()):
         path.chmod(0o555 if path.is_dir() else 0o444)
     out, into = os.pipe()

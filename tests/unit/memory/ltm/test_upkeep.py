@@ -14,6 +14,7 @@ import pytest
 from apxm.errors import EmbedderError, StorageError, TransientError
 from apxm.fault import at_faults
 from apxm.memory.embed.hashing import HashingEmbedder
+from apxm.memory.ltm import upkeep as module
 from apxm.memory.ltm.comparison import FIRST_IDS
 from apxm.memory.ltm.entry import entry_id
 from apxm.memory.ltm.index import HNSW, IndexDamaged, collection_name, generations, index_path
@@ -569,3 +570,14 @@ def test_a_generation_is_for_its_owner_alone(store: Store) -> None:
     store.put(["one"])
     store.upkeep.catch_up()
     assert index_path(store.folder, 1).stat().st_mode & 0o777 == 0o700
+
+
+def test_an_index_that_cannot_be_opened_is_not_said_to_be_in_order(store: Store, monkeypatch) -> None:
+    store.put(["one"])
+    store.upkeep.catch_up()
+    again = store.again()
+    monkeypatch.setattr(module, "find_spec", lambda name: None)
+    report = again.upkeep.verify()
+    assert (report.ok, report.compared) == (True, False)
+    assert "cannot be opened without chromadb" in report.index
+    again.close()
