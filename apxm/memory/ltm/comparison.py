@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 PAGE = 2_000  # writes that are looked at together
 FIRST_IDS = 10  # that a finding names
 APART = 1e-5  # of two unit vectors, in any number: more is not rounding
-NEAR = 1e-3  # cosine distance of a vector to itself, at most
+NEAR = 0.1  # cosine distance of a vector to the nearest that is found, at most: among texts much alike that may be another one
 PROBES = 20  # vectors of a page and a namespace that are searched for
 MISSED = 0.5  # of these, at most, by an index that is whole
 
@@ -100,9 +100,9 @@ def compared(record: Record, index: Index, each_page: Callable[[int], object]) -
 
 
 def _unfound(index: Index, namespace: str, there: Mapping[str, Vectors]) -> list[str]:
-    """Those of some ids, evenly spread, near whose own vector the index finds nothing as near as that; none where they are few.
+    """Those of some ids, evenly spread, near whose own vector the index finds nothing; none where they are few.
 
-    The index is approximate: of texts that are much alike, a whole one misses some too.
+    The index is approximate: a whole one misses some too.
     """
     probes = [id for id in list(there)[:: max(1, len(there) // PROBES)] if there[id].any()]
     lost = [id for id in probes if not any(cosine > 1 - NEAR for _, cosine in index.nearest(namespace, there[id], PROBES))]
