@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     Ask = Callable[[str, Sequence[Any]], list[Any]]  # a statement and what it binds: its rows
 
 TERMS_MAX = 32  # of a query, by their words; the others are left out
-PHRASE_MAX = 1_000  # words in a row that are looked for; more are in no text
+PHRASE_MAX = 6  # words in a row that are looked for: a name, a title, a message. Who says more is found by words and vector
 MATCHES_MAX = 1_000  # that the rare words of a query may have together
 TRUNK_LEAST = 4  # letters of a word whose other forms are found too
 _WORDS = re.compile(r"[^\x00-\x20\x7f!-/:-@\[-`{-~]+")  # the tokenizer of SQLite decides on what is not ASCII

@@ -118,3 +118,10 @@ def test_words_are_counted_anew_after_a_write(crowded):
     assert len(found(crowded, "alpha gamma", limit=20)) == 20  # nobody has the second word
     put(crowded, *(f"gamma {i}" for i in range(MATCHES_MAX + 20)))
     assert all("alpha" in text for text in found(crowded, "alpha gamma", limit=20))
+
+
+def test_a_phrase_is_looked_for_as_long_as_a_title_and_no_longer(record):
+    said = "one two three four five six seven"
+    record.write([(Put("n", "a", None, f"it says {said} there"), None)], [])
+    assert in_a_row(record, said.removesuffix(" seven")) == {f"it says {said} there"}
+    assert in_a_row(record, said) == set()
