@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     Match: TypeAlias = tuple[str, int, float | None, int]  # id, place, end, whether it passes
 
 FREE_MAX = 8  # connections that are kept open while nobody uses them
+LENGTH_OFF_MAX = 1e-3  # of a vector of length 1: more is not rounding
 CACHE_KIB = 16 * 1024  # of each, at most: a search of 10,000 texts reads 5 MiB
 COUNTED_MAX = 10_000  # words of queries of which it is kept how many entries have them
 AT_ONCE_MAX = 500  # ids of one statement
@@ -284,16 +285,18 @@ class Reading:
             return [error.message]
 
     def _damaged_entries(self) -> Iterator[str]:
-        place = 0
+        place, made_by = 0, self.made_by()
         while rows := self._rows(
-            f"SELECT {_ENTRY}, {_FIELDS}, e.place {_FROM} WHERE e.place > ? ORDER BY e.place LIMIT ?", (place, PAGE)
+            f"SELECT {_ENTRY}, e.vector, {_FIELDS}, e.place {_FROM} WHERE e.place > ? ORDER BY e.place LIMIT ?", (place, PAGE)
         ):
             place = rows[-1][-1]
-            for *row, fields, _ in rows:
+            for *row, vector, fields, _ in rows:
                 try:
                     entry = _entry(row)
                     if filters.encoded(filters.fields_of(entry.value, entry.metadata)) != fields:
                         yield f"the fields of `{entry.key:.60}` in `{entry.namespace:.60}` are not those of its value"
+                    if vector is not None and made_by is not None and not _may_be_of(made_by, vector):
+                        yield f"the vector of `{entry.key:.60}` in `{entry.namespace:.60}` is damaged: write it again"
                 except StorageError as error:
                     yield error.message
 
@@ -335,6 +338,17 @@ class Reading:
         free, self._free = self._here(), deque()
         while free:
             free.pop().close()
+
+
+def _may_be_of(embedder: Fingerprint, vector: bytes) -> bool:
+    """Whether an embedder can have given a vector: of its dimension, finite, and of length 1, or 0, where it says so."""
+    import numpy as np
+
+    numbers = np.frombuffer(vector[: len(vector) // 4 * 4], "<f4").astype(np.float64)
+    if len(vector) != 4 * embedder.dimension or not np.isfinite(numbers).all():
+        return False
+    length = float(np.sqrt(numbers @ numbers))
+    return not embedder.normalized or length == 0.0 or abs(length - 1.0) < LENGTH_OFF_MAX
 
 
 _DAMAGED = "delete it, or write it again; put back a copy of the folder when there are others"

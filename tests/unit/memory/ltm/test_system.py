@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 import threading
 import time
+from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -677,3 +678,18 @@ def test_metadata_and_labels_that_are_none_are_a_storage_error(folder, metadata,
     with pytest.raises(StorageError, match="cannot be read"):
         again.get("a")
     again.close()
+
+
+@pytest.mark.parametrize("garbage", [b"garbage!" * 16, b"\x00\x00\xc0\x7f", b"\x00\x00\x80?"])
+def test_a_vector_that_its_embedder_cannot_have_given_is_found_by_verify(folder, garbage):
+    with closing(LongTermMemory(lambda: folder, MemoryConfig())) as ltm:
+        for key in "abc":
+            ltm.put(key, f"green lamp {key}")
+        assert ltm.verify().ok
+    with closing(sqlite3.connect(folder / "record.db")) as db, db:
+        (vector,) = db.execute("SELECT vector FROM entries WHERE key = 'b'").fetchone()
+        db.execute("UPDATE entries SET vector = ? WHERE key = 'b'", (garbage + vector[len(garbage) :],))
+    with closing(LongTermMemory(lambda: folder, MemoryConfig())) as ltm:
+        assert ltm.verify().damage == ("the vector of `b` in `default` is damaged: write it again",)
+        ltm.put("b", "green lamp b")
+        assert ltm.verify().ok
