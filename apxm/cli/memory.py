@@ -12,10 +12,10 @@ from apxm.cli.remembered import CONFIG, KEY_SHOWN, MORE, NAMESPACE, TEXT_SHOWN, 
 if TYPE_CHECKING:
     from argparse import Namespace
 
-    from apxm.memory.ltm.entry import Entry
+    from apxm.memory.ltm.entry import Entry, EntryKind
     from apxm.memory.ltm.system import LongTermMemory
 
-KINDS = ("entry", "fact")
+KINDS: tuple[EntryKind, ...] = ("entry", "fact")
 MODES = ("hybrid", "vector", "lexical")
 ID_SHOWN = 8  # characters of the id of a fact that stand for it: fewer might as well be a key that is not there
 SAME_SHOWN = 3  # namespaces that a message names
@@ -110,7 +110,7 @@ def _found(memory: LongTermMemory, namespace: str, key: str) -> Entry:
     from apxm.errors import InvalidError
 
     for kind in KINDS:
-        entry = memory.get(key, namespace=namespace, kind=kind)  # type: ignore[arg-type]
+        entry = memory.get(key, namespace=namespace, kind=kind)
         if entry is not None:
             return entry
     begun = memory.list(namespace=namespace, kind="fact", prefix=key, limit=2) if len(key) >= ID_SHOWN else []

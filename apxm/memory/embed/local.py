@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
 
 import numpy as np
@@ -44,7 +45,7 @@ class _Loaded(NamedTuple):
     fingerprint: Fingerprint
 
 
-class LocalEmbedder:
+class LocalEmbedder(ABC):
     """A model from a folder as sentence-transformers saves it, loaded with the first call. It never uses the network.
 
     The prefixes are those of the folder unless given. Texts of more tokens than the model reads are cut. Thread-safe.
@@ -90,13 +91,13 @@ class LocalEmbedder:
             self._loaded, self._closed = None, True
 
     # ---- what the library decides ----------------------------------------------------------------------------------------
+    @abstractmethod
     def _weights(self, folder: ModelFolder) -> list[Path]:
         """The files with the weights; EmbedderError when they are not there."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _forward(self, folder: ModelFolder) -> Forward:
         """The model, loaded; ImportError when its library is not installed."""
-        raise NotImplementedError
 
     # ---- loading ---------------------------------------------------------------------------------------------------------
     def _model(self) -> _Loaded:
